@@ -1,0 +1,131 @@
+"""The policy: what the operator decided, frozen. ``settings.py`` reads it from ``flowstate.toml``.
+
+A policy never changes; a reload makes a new one with a new ``version``, and every decision names
+the version that made it. Validation with errors for people is the job of ``settings.py``; what is
+here is already valid.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from streams.core.model import Channel, Priority
+
+HOUR_MS = 3_600_000
+DAY_MS = 24 * HOUR_MS
+
+QuietAction = Literal["hold", "drop", "downgrade", "digest"]
+OverLimit = Literal["drop", "defer", "digest"]
+LimitScope = Literal["recipient", "category", "channel", "destination"]
+DigestMode = Literal["window", "lookback", "debounce", "calendar"]
+RouteMode = Literal["first", "all", "escalate"]
+
+
+class DigestRule(msgspec.Struct, frozen=True):
+    """How a category's events are gathered. See ``core/digest.py`` for the modes."""
+
+    mode: DigestMode
+    window_ms: int = HOUR_MS
+    """``window`` and ``lookback``: length. ``debounce``: the gap that closes it."""
+    age_ms_max: int = DAY_MS
+    """``debounce``: closes at this age whatever comes."""
+    times: tuple[str, ...] = ()
+    """``calendar``: local ``HH:MM`` times of the recipient."""
+    key: tuple[str, ...] = ()
+    """Event fields whose values make the key: ``actor_id``, ``collapse_key``, ``data.NAME``."""
+    keep: Literal["last", "first"] = "last"
+    items_kept_max: int = 5
+    """How many events the digest still shows."""
+    items_max: int = 100
+    """Closes early when it has absorbed so many."""
+    bytes_max: int = 16_384
+    """Closes early when its kept items weigh so much."""
+
+
+class LimitRule(msgspec.Struct, frozen=True):
+    """No window of ``window_ms``, however aligned, has more than ``count_max`` sends."""
+
+    scope: LimitScope
+    count_max: int
+    window_ms: int
+    over: OverLimit = "defer"
+    name: str = ""
+    """Category or channel that it is about, when declared outside a category; empty is each."""
+
+
+class RetryRule(msgspec.Struct, frozen=True):
+    """Exponential with full jitter: ``random(0, min(delay_max, delay * 2**(attempt-1)))``."""
+
+    attempts_max: int = 8
+    delay_ms: int = 5_000
+    delay_ms_max: int = HOUR_MS
+
+
+class Category(msgspec.Struct, frozen=True):
+    """What the catalogue says of one category of events."""
+
+    name: str
+    priority: Priority = "normal"
+    mandatory: bool = False
+    """Cannot be opted out of (but suppressions still hold)."""
+    default_on: bool = True
+    channels: tuple[Channel, ...] = ("push", "email")
+    """Channels in order of preference; others are never used."""
+    default_off_channels: tuple[Channel, ...] = ()
+    """Channels that need an opt-in."""
+    route: RouteMode = "first"
+    """``first`` usable channel, ``all`` usable channels, or ``escalate`` through them."""
+    escalate_after_ms: int = 5 * 60_000
+    escalate_until: tuple[str, ...] = ("seen", "clicked")
+    """Receipts (or names of business events) that end an escalation."""
+    digest: DigestRule | None = None
+    limits: tuple[LimitRule, ...] = ()
+    quiet_action: QuietAction = "hold"
+    downgrade_to: tuple[Channel, ...] = ("email",)
+    """Channels that are quiet enough for quiet hours."""
+    expires_after_ms: int = 7 * DAY_MS
+    template: str = ""
+    """Name of the template; empty is the category's name."""
+    on_ambiguous: Literal["resend", "give_up"] = "resend"
+    retry: RetryRule = RetryRule()
+    sms_segments_max: int = 2
+
+
+class Bounds(msgspec.Struct, frozen=True):
+    """Every bound of the state of one recipient, by name. Metrics carry the same names."""
+
+    event_bytes_max: int = 65_536
+    id_bytes_max: int = 256
+    data_fields_max: int = 64
+    seen_per_hour_max: int = 1_000
+    """Event ids remembered per recipient and hour; beyond it ``dedupe_overflow`` is reported."""
+    held_max: int = 200
+    digests_max: int = 50
+    retries_max: int = 200
+    escalations_max: int = 50
+    destinations_max: int = 20
+    attempted_max: int = 500
+    actors_max: int = 1_000
+    future_ms_max: int = 30 * DAY_MS
+    """How far ahead ``send_at`` may be."""
+
+
+class Policy(msgspec.Struct, frozen=True):
+    """The whole catalogue with the rules that are about everything."""
+
+    version: str
+    categories: dict[str, Category]
+    limits: tuple[LimitRule, ...] = ()
+    """Limits on everything: scopes recipient, channel, destination."""
+    dedupe_horizon_ms: int = DAY_MS
+    delivery_valid_ms: int = 15 * 60_000
+    """T of the design: how stale an opt-out can be between a decision and its send."""
+    release_jitter_ms: int = 10 * 60_000
+    """Releases after quiet hours and calendar digests are spread over this much."""
+    soft_bounce_ms: int = DAY_MS
+    """How long a soft bounce suppresses a destination."""
+    bounds: Bounds = Bounds()
+    kills: frozenset[str] = frozenset()
+    """Active kill switches: ``all``, ``category:C``, ``campaign:C``, ``kind:K``."""

@@ -1,0 +1,43 @@
+"""Every stateful table, once: name, changelog topic, what its keys mean.
+
+The decide role's table is declared to Faust (so that it assigns actives and standbys and routes
+requests) and kept by our own store; see ``engine/store.py``. Keys start with one byte of kind.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from streams import topics
+
+PROFILE = b"p"
+ACTIVITY = b"a"
+WAITING = b"w"
+CLAIM = b"c"
+FENCE = b"\x00fence"
+"""Changelogged with every batch: input positions, clock, policy version."""
+
+
+class TableSpec(msgspec.Struct, frozen=True):
+    """One table as Faust knows it and ``topology.md`` shows it."""
+
+    name: str
+    changelog: str
+    role: str
+    keys: tuple[tuple[str, str], ...]
+    """(key form, what its value is)."""
+
+
+STATE = TableSpec(
+    name="state",
+    changelog=topics.STATE_CHANGELOG,
+    role="decide",
+    keys=(
+        ("p + recipient", "Profile: preferences, destinations, suppressions"),
+        ("a + recipient", "Activity: event ids seen, times of sends"),
+        ("w + recipient", "Waiting: due time (8 bytes, big endian), held, digests, retries"),
+        ("c + address hash", "Claim: who an address belongs to"),
+        ("0 fence", "input positions, clock and policy version of the last batch"),
+    ),
+)
+TABLES = (STATE,)
