@@ -1,0 +1,74 @@
+# Everything that a person does with this checkout. Needs make and Python 3.11 to 3.13.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PYTEST_ARGS ?=
+# Two workers suit two cores; the broker is shared between them.
+PYTEST_WORKERS ?= 2
+PIP_COMPILE = .venv-lock/bin/pip-compile --quiet --generate-hashes --strip-extras --no-header \
+	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --allow-unsafe
+
+.PHONY: help install venv demo test test-core lint format check bench faults lock clean
+
+help: ## Show this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(STAMP) ## Make .venv with everything pinned (does nothing when up to date)
+
+venv: install ## The same as install
+
+$(STAMP): requirements-dev.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; (3, 11) <= sys.version_info < (3, 14) or sys.exit( \
+		f"Flowstate needs Python 3.11 to 3.13; {sys.executable} is {sys.version.split()[0]}." \
+		" Try: make PYTHON=/path/to/python3.12")'
+	@echo "Installing into $(VENV) (the first time takes a minute or two) ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--require-hashes -r requirements-dev.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: $(STAMP) ## Run the whole system on this machine (KILL=decide kills that role, SEED=7)
+	@$(BIN)/flowstate demo $(if $(KILL),--kill $(KILL)) $(if $(SEED),--seed $(SEED))
+
+test: $(STAMP) ## All tests but the fault runs, with a real broker
+	@$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadgroup -m "not faults" $(PYTEST_ARGS)
+
+test-core: $(STAMP) ## The decision core alone: pure, seconds
+	@$(BIN)/python -m pytest tests/core $(PYTEST_ARGS)
+
+lint: $(STAMP) ## Lint and formatting, changing nothing
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+format: $(STAMP) ## Format, and mend what the linter can
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+check: lint ## What must pass before a change: format, types, lint, tests
+	@$(BIN)/mypy
+	@$(MAKE) --no-print-directory test
+
+bench: $(STAMP) ## Measure throughput and latency on this machine
+	@$(BIN)/python -m benchmarks
+
+faults: $(STAMP) ## Kill, stop and damage things, then check the ledgers (minutes)
+	@$(BIN)/python -m pytest -m faults --timeout 900 $(PYTEST_ARGS)
+
+lock: ## Pin requirements.in and requirements-dev.in again
+	@test -x .venv-lock/bin/pip-compile || { $(PYTHON) -m venv .venv-lock && \
+		.venv-lock/bin/pip install --quiet pip-tools; }
+	@$(PIP_COMPILE) -o requirements.lock requirements.in
+	@$(PIP_COMPILE) -o requirements-dev.lock requirements-dev.in
+
+clean: ## Remove the venv, caches and what runs left behind
+	@rm -rf $(VENV) .venv-lock .flowstate build dist mutants .mypy_cache .pytest_cache .ruff_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
