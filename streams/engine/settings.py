@@ -1,0 +1,101 @@
+"""Every bound and choice of the engine, by name, with its default.
+
+``streams/settings.py`` fills this from ``flowstate.toml``; tests make it directly. Nothing else
+in ``streams/engine`` holds a number that an operator may want to change.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+Clock = Literal["wall", "stream"]
+Compression = Literal["none", "gzip", "snappy", "lz4", "zstd"]
+
+
+class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """One worker's engine. Times in milliseconds, sizes in bytes."""
+
+    # -- the cluster
+    bootstrap: str
+    """``host:port[,host:port]``."""
+    security: dict[str, Any] = {}
+    """Passed to every aiokafka client as it is: ``security_protocol``, ``sasl_mechanism``,
+    ``sasl_plain_username``, ``sasl_plain_password``, ``ssl_context``."""
+    application: str = "flowstate"
+    """Prefix of groups and transactional ids: ``<application>-<role>``."""
+    partitions: int = 16
+    """Partitions of every topic; fixed for the life of a cluster."""
+    clock: Clock = "wall"
+    """``stream``: the partition's clock is the largest record time (backtests, the demo)."""
+
+    # -- this worker
+    data_folder: str = ".flowstate"
+    """State lives under ``<data_folder>/<role>/``; one worker per folder and role."""
+    worker_name: str = ""
+    """A stable name: the group instance id, so that a quick restart causes no rebalance."""
+    web_host: str = "127.0.0.1"
+    web_port: int = 6066
+    """Health, metrics and the role's pages; 0 takes a free port."""
+    advertised_url: str = ""
+    """How other workers reach this one's pages; empty: ``http://<web_host>:<web_port>``."""
+    web_enabled: bool = True
+    log_level: str = "INFO"
+
+    # -- membership
+    standby_replicas: int = 0
+    session_timeout_ms: int = 15_000
+    heartbeat_ms: int = 3_000
+    rebalance_timeout_ms: int = 60_000
+    """A member must have released its partitions within this when a rebalance begins."""
+    revoke_ms_max: int = 20_000
+    """How long one runner's ``stop`` may take before the partition is given up."""
+    start_ms_max: int = 60_000
+    """How long it may take until the cluster answers at all, when a worker starts."""
+
+    # -- reading
+    fetch_bytes_max: int = 2 << 20
+    """Per partition and fetch."""
+    fetch_wait_ms: int = 50
+    """How long a broker waits for data before it answers a fetch with nothing."""
+    batch_records_max: int = 2_000
+    critical_records_max: int = 500
+    bulk_records_max: int = 1_000
+    control_records_max: int = 2_000
+    first_catch_up_ms_log: int = 10_000
+    """A partition that still catches up its control topics after this says so in the log."""
+
+    # -- transactions
+    transaction_timeout_ms: int = 15_000
+    request_timeout_ms: int = 30_000
+    produce_batch_bytes: int = 1 << 20
+    """A record batch is closed at this size: below the broker's ``message.max.bytes``."""
+    produce_request_bytes_max: int = 4 << 20
+    compression: Compression = "lz4"
+    offsets_commit_ms: int = 1_000
+    """Group offsets are for displays: committed together, at most this often."""
+    idle_fence_ms: int = 5_000
+    """Positions that moved with nothing to write reach the fence record at most this late."""
+    retry_unavailable_ms: int = 500
+    """How soon a batch that needs something that is away (schema registry) is asked again."""
+
+    # -- timers
+    tick_ms: int = 100
+    wake_owners_max: int = 1_000
+    """Due owners released per partition and tick."""
+
+    # -- the local store
+    block_cache_bytes: int = 256 << 20
+    write_buffer_bytes: int = 128 << 20
+    """Both are shared by all partitions of the worker."""
+    restore_records_max: int = 5_000
+    restore_log_ms: int = 5_000
+
+    # -- watchdog
+    stall_ms_max: int = 60_000
+    """Lag above 0 and nothing finished for so long: log why, exit."""
+    loop_stall_ms_log: int = 1_000
+    """The event loop was blocked for so long: say so."""
+    shutdown_ms_max: int = 30_000
+    """A graceful stop that takes longer is cut short, with a non-zero status."""
