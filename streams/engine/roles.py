@@ -33,7 +33,7 @@ from streams.engine.settings import EngineSettings
 from streams.tables import TableSpec
 
 
-class Fenced(Exception):
+class Fenced(Exception):  # noqa: N818 (a state, named for what happened)
     """Another worker owns this partition now: stop at once, write nothing more.
 
     Raised by ``commit`` (the group refused a stale generation) and by a fenced producer. A runner

@@ -51,6 +51,8 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     """A member must have released its partitions within this when a rebalance begins."""
     revoke_ms_max: int = 20_000
     """How long one runner's ``stop`` may take before the partition is given up."""
+    metadata_max_age_ms: int = 60_000
+    """How soon a client notices leaders and partitions that moved without an error."""
     start_ms_max: int = 60_000
     """How long it may take until the cluster answers at all, when a worker starts."""
 
@@ -71,7 +73,9 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     request_timeout_ms: int = 30_000
     produce_batch_bytes: int = 1 << 20
     """A record batch is closed at this size: below the broker's ``message.max.bytes``."""
-    produce_request_bytes_max: int = 4 << 20
+    produce_request_bytes_max: int = 8 << 20
+    record_bytes_max: int = 4 << 20
+    """Largest record that the engine writes; topics that it writes to must take it."""
     compression: Compression = "lz4"
     offsets_commit_ms: int = 1_000
     """Group offsets are for displays: committed together, at most this often."""

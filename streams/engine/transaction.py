@@ -1,0 +1,160 @@
+"""The transactional producer of one partition: what a batch writes is all committed or none.
+
+``transactional.id`` is ``<application>.<role>.<partition>``, so starting it fences whoever owned
+the partition before: their next write, and any transaction that they left open, is dead.
+
+Records are packed into record batches here, because the partition is known and hashing, futures
+and accounting per record are most of what a producer costs.
+
+Invariants: no transaction is committed before every record batch of it was acknowledged; after
+any failure the producer is never used again (the process ends).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import (
+    InvalidProducerEpoch,
+    ProducerFenced,
+    TransactionalIdAuthorizationFailed,
+)
+
+from streams.engine.api import Output
+from streams.engine.clients import client_settings, compression_of
+from streams.engine.crash_points import CrashPoints
+from streams.engine.roles import Fenced
+from streams.engine.settings import EngineSettings
+
+Change = tuple[bytes, bytes | None]
+FENCED_ERRORS = (ProducerFenced, InvalidProducerEpoch)
+
+
+class OversizeRecord(Exception):  # noqa: N818 (a state, named for what happened)
+    """A record is larger than the log takes. A bound of the logic is wrong: nothing was sent."""
+
+
+class PartitionProducer:
+    """One partition's transactions, one after the other."""
+
+    def __init__(
+        self, role: str, partition: int, settings: EngineSettings, crash_points: CrashPoints
+    ) -> None:
+        self._partition = partition
+        self._settings = settings
+        self._crash_points = crash_points
+        self._producer: Any = None
+        self.transactional_id = f"{settings.application}.{role}.{partition}"
+        self._client_name = f"{role}-{partition}"
+
+    async def start(self) -> None:
+        """Fences the previous owner of the partition. When this returns, it cannot write."""
+        settings = self._settings
+        self._producer = AIOKafkaProducer(
+            **client_settings(settings, self._client_name),
+            transactional_id=self.transactional_id,
+            transaction_timeout_ms=settings.transaction_timeout_ms,
+            linger_ms=0,
+            max_batch_size=settings.produce_batch_bytes,
+            max_request_size=settings.produce_request_bytes_max,
+            compression_type=compression_of(settings),
+        )
+        await self._producer.start()
+
+    async def stop(self) -> None:
+        """Disconnects. A transaction that is open times out or is fenced by the next owner."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            await producer.stop()
+
+    async def write(
+        self, outputs: Iterable[Output], changelog: str, changes: Iterable[Change]
+    ) -> int:
+        """One transaction: outputs, then state changes. Returns the changelog's next offset.
+
+        Raises ``Fenced`` when another owner took the partition over.
+        """
+        try:
+            return await self._write(outputs, changelog, changes)
+        except FENCED_ERRORS as error:
+            raise Fenced(f"{self.transactional_id} has a new owner") from error
+        except TransactionalIdAuthorizationFailed as error:
+            raise PermissionError(
+                f"this worker's credentials may not write as {self.transactional_id}"
+            ) from error
+
+    async def _write(
+        self, outputs: Iterable[Output], changelog: str, changes: Iterable[Change]
+    ) -> int:
+        point = self._crash_points.pass_through
+        packed = self._pack_outputs(outputs)
+        state = self._pack_changes(changes)
+        point("before_begin")
+        await self._producer.begin_transaction()
+        point("after_begin")
+        acknowledged = [
+            await self._producer.send_batch(builder, topic, partition=partition)
+            for (topic, partition), builder in packed
+        ]
+        acknowledged += [
+            await self._producer.send_batch(builder, changelog, partition=self._partition)
+            for builder in state
+        ]
+        point("after_send")
+        metadata = await asyncio.gather(*acknowledged)
+        point("before_commit")
+        await self._producer.commit_transaction()
+        point("after_commit")
+        return int(metadata[-1].offset) + int(state[-1].record_count())
+
+    # -- packing
+
+    def _pack_outputs(self, outputs: Iterable[Output]) -> list[tuple[tuple[str, int], Any]]:
+        open_builders: dict[tuple[str, int], Any] = {}
+        packed: list[tuple[tuple[str, int], Any]] = []
+        own = self._partition
+        for output in outputs:
+            where = (output.topic, own if output.partition is None else output.partition)
+            builder = open_builders.get(where)
+            if builder is None or not self._append(builder, output):
+                if builder is not None:
+                    packed.append((where, builder))
+                builder = open_builders[where] = self._producer.create_batch()
+                if not self._append(builder, output):
+                    raise OversizeRecord(f"a record for {output.topic} does not fit")
+        packed.extend(open_builders.items())
+        for _, builder in packed:
+            builder.close()
+        return packed
+
+    def _append(self, builder: Any, output: Output) -> bool:
+        self._check_size(output.topic, output.key, output.value)
+        appended = builder.append(
+            key=output.key,
+            value=output.value,
+            timestamp=output.timestamp_ms,
+            headers=output.headers,
+        )
+        return appended is not None
+
+    def _pack_changes(self, changes: Iterable[Change]) -> list[Any]:
+        builders = [self._producer.create_batch()]
+        for key, value in changes:
+            if builders[-1].append(key=key, value=value, timestamp=None) is None:
+                self._check_size("the changelog", key, value)
+                builders.append(self._producer.create_batch())
+                builders[-1].append(key=key, value=value, timestamp=None)
+        for builder in builders:
+            builder.close()
+        return builders
+
+    def _check_size(self, topic: str, key: bytes | None, value: bytes | None) -> None:
+        size = len(key or b"") + len(value or b"")
+        if size > self._settings.record_bytes_max:
+            raise OversizeRecord(
+                f"a record for {topic} has {size} bytes, more than record_bytes_max"
+                f" ({self._settings.record_bytes_max})"
+            )
