@@ -137,8 +137,15 @@ class Receipt(msgspec.Struct, frozen=True):
 
     recipient_id: str
     kind: Literal[
-        "delivered", "undelivered", "seen", "clicked", "bounced", "soft_bounced", "complained",
-        "unsubscribed", "business",
+        "delivered",
+        "undelivered",
+        "seen",
+        "clicked",
+        "bounced",
+        "soft_bounced",
+        "complained",
+        "unsubscribed",
+        "business",
     ]
     notification_id: str | None
     delivery_id: str | None
@@ -235,7 +242,10 @@ class Delivery(msgspec.Struct, frozen=True, array_like=True):
     policy_version: str
 
 
-Status = Literal["accepted", "retry", "rejected", "unregistered", "ambiguous", "stale", "killed"]
+Status = Literal[
+    "accepted", "retry", "rejected", "unregistered", "ambiguous", "stale", "killed", "redrive"
+]
+"""A sink's answer; ``redrive`` is an operator's: the epoch is already raised, attempt is 0."""
 
 
 class Feedback(msgspec.Struct, frozen=True):
@@ -249,9 +259,7 @@ class Feedback(msgspec.Struct, frozen=True):
     source: Source
 
 
-Input = (
-    EventInput | PreferenceInput | DestinationInput | Receipt | Cancellation | Feedback | Wake
-)
+Input = EventInput | PreferenceInput | DestinationInput | Receipt | Cancellation | Feedback | Wake
 
 
 # ----------------------------------------------------------------------------------------- state
@@ -377,7 +385,9 @@ class Waiting(msgspec.Struct, frozen=True, array_like=True):
     attempted: tuple[Attempted, ...] = ()
     escalations: tuple[Escalation, ...] = ()
     lookbacks: dict[str, int] = {}
-    """Digest key -> time of its last send, for ``lookback`` digests."""
+    """Digest (category and key) -> time of its last send, for ``lookback`` digests."""
+    cancelled: tuple[tuple[bytes, int], ...] = ()
+    """(8-byte hash of an event id, forget at): cancelled before they arrived."""
 
 
 class RecipientState(msgspec.Struct, frozen=True):
@@ -393,8 +403,20 @@ class RecipientState(msgspec.Struct, frozen=True):
 # --------------------------------------------------------------------------------------- effects
 
 Verdict = Literal[
-    "delivering", "held", "digested", "digest_closed", "suppressed", "dropped", "duplicate",
-    "conflict", "expired", "cancelled", "dead_lettered", "retrying", "escalating", "noted",
+    "delivering",
+    "held",
+    "digested",
+    "digest_closed",
+    "suppressed",
+    "dropped",
+    "duplicate",
+    "conflict",
+    "expired",
+    "cancelled",
+    "dead_lettered",
+    "retrying",
+    "escalating",
+    "noted",
 ]
 """``noted`` records a change that ends nothing: a destination removed, a cancel come too late."""
 

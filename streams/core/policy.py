@@ -107,6 +107,9 @@ class Bounds(msgspec.Struct, frozen=True):
     escalations_max: int = 50
     destinations_max: int = 20
     attempted_max: int = 500
+    cancelled_max: int = 100
+    lookbacks_max: int = 100
+    suppressions_max: int = 50
     actors_max: int = 1_000
     future_ms_max: int = 30 * DAY_MS
     """How far ahead ``send_at`` may be."""

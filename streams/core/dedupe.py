@@ -1,0 +1,72 @@
+"""Dedupe: the same event id within the horizon is accepted once.
+
+Seen ids are kept in hourly buckets of 12-byte entries: 8 bytes of the id's hash, 4 of the
+content's. A bucket goes as a whole when its hour leaves the horizon, so nothing is ever rewritten
+to forget. When an hour is full, later ids of that hour are accepted without being remembered, and
+each such acceptance says so (``dedupe_overflow``): bounded memory, never a silent loss.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+from zlib import crc32
+
+import msgspec
+
+from streams.core.model import Activity, Event
+from streams.core.policy import HOUR_MS, Policy
+
+ENTRY_BYTES = 12
+Seen = Literal["new", "duplicate", "conflict"]
+
+_canonical = msgspec.msgpack.Encoder(order="deterministic").encode
+
+
+def content_hash(event: Event) -> bytes:
+    """4 bytes over everything in the event, whatever the order of its map fields."""
+    return crc32(_canonical(event)).to_bytes(4)
+
+
+def find(bucket: bytes, id_hash: bytes) -> int:
+    """Position of an id's entry in a bucket, or -1. ``bytes.find`` may hit across entries."""
+    at = bucket.find(id_hash)
+    while at > 0 and at % ENTRY_BYTES:
+        at = bucket.find(id_hash, at + 1)
+    return at
+
+
+def was_seen(activity: Activity, id_hash: bytes, since_hour: int) -> bytes | None:
+    """Content hash that came with this id, or ``None`` if the id is new."""
+    for hour, bucket in activity.seen:
+        if hour >= since_hour and (at := find(bucket, id_hash)) >= 0:
+            return bucket[at + 8 : at + ENTRY_BYTES]
+    return None
+
+
+def check(activity: Activity, id_hash: bytes, content: bytes, now_ms: int, policy: Policy) -> Seen:
+    """Is this id new, a repeat, or a repeat with another content?"""
+    known = was_seen(activity, id_hash, (now_ms - policy.dedupe_horizon_ms) // HOUR_MS)
+    if known is None:
+        return "new"
+    return "duplicate" if known == content else "conflict"
+
+
+def remember(
+    activity: Activity, id_hash: bytes, content: bytes, now_ms: int, policy: Policy
+) -> tuple[Activity, bool]:
+    """Activity with the id added (and old hours gone); the flag says whether there was room."""
+    hour = now_ms // HOUR_MS
+    since_hour = (now_ms - policy.dedupe_horizon_ms) // HOUR_MS
+    seen = activity.seen
+    if seen and seen[-1][0] >= hour:
+        hour, bucket = seen[-1]
+        earlier = seen[:-1]
+    else:
+        bucket, earlier = b"", seen
+    if earlier and earlier[0][0] < since_hour:
+        earlier = tuple(pair for pair in earlier if pair[0] >= since_hour)
+    fits = len(bucket) < policy.bounds.seen_per_hour_max * ENTRY_BYTES
+    if fits:
+        bucket += id_hash + content
+    seen = (*earlier, (hour, bucket))
+    return Activity(version=activity.version, seen=seen, sent=activity.sent), fits

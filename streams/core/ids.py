@@ -1,0 +1,63 @@
+"""Identifiers: derived from keys, so a retry or a replay makes the same ones.
+
+Every id is 32 hex digits of which the first three are the recipient's partition, so that whoever
+holds an id knows which worker can explain it. The rest are the first 116 bits of a BLAKE2b hash:
+at a billion ids a day, a clash within one partition is not expected in the age of the universe.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+
+
+def digest16(*fields: str) -> bytes:
+    """16-byte hash of fields; a zero byte between them keeps ("ab", "c") from ("a", "bc")."""
+    return blake2b("\0".join(fields).encode(), digest_size=16).digest()
+
+
+def hash8(text: str) -> bytes:
+    """8-byte hash, for membership lists that must stay small."""
+    return blake2b(text.encode(), digest_size=8).digest()
+
+
+def event_digest(event_id: str, recipient_id: str) -> bytes:
+    """Hash that both names an event's notification and remembers that it was seen."""
+    return digest16(event_id, recipient_id)
+
+
+def to_id(partition: int, digest: bytes) -> str:
+    """Hash and partition -> public id."""
+    return f"{partition:03x}{digest.hex()[:29]}"
+
+
+def partition_of(public_id: str) -> int:
+    """Partition that an id carries. Raises ``ValueError`` when it is not one of our ids."""
+    if len(public_id) != 32:
+        raise ValueError(f"an id has 32 hex digits, this has {len(public_id)}")
+    int(public_id, 16)
+    return int(public_id[:3], 16)
+
+
+def digest_id(
+    partition: int, recipient_id: str, category: str, key: str, opened_at_ms: int, first: str
+) -> str:
+    """Id of a digest: who, what is gathered, since when, and its first event's id.
+
+    The first event tells apart two digests of one millisecond: a full one and its successor.
+    """
+    opened = str(opened_at_ms)
+    return to_id(partition, digest16("digest", recipient_id, category, key, opened, first))
+
+
+def delivery_id(
+    partition: int, notification_id: str, channel: str, destination_id: str, step: int
+) -> str:
+    """Id of a delivery: the same for every attempt at it."""
+    return to_id(partition, digest16(notification_id, channel, destination_id, str(step)))
+
+
+def jitter(key: str, below: int) -> int:
+    """A number in [0, below) that only depends on ``key``; 0 when ``below`` is."""
+    if below <= 0:
+        return 0
+    return int.from_bytes(hash8(key)) % below

@@ -1,0 +1,73 @@
+"""Applies the rate limits to the channels on offer: asks all of them, then charges all of them."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from streams.core import rate_limit
+from streams.core.policy import Category
+from streams.core.rate_limit import Refusal, Scope
+from streams.core.routing import Offer
+from streams.core.turn import Turn
+
+
+def allowed(
+    turn: Turn, category: Category, usable: list[Offer], critical: bool
+) -> tuple[list[Offer], list[Scope], Refusal | None]:
+    """(offers to use, limits to charge, refusal when there is nothing to use).
+
+    ``first`` and ``escalate`` use the first channel with room, ``all`` every channel with room.
+    """
+    policy, now_ms = turn.policy, turn.now_ms
+    one = category.route != "all"
+    if not policy.limits and not category.limits:
+        return (usable[:1] if one else usable), [], None
+    charged = rate_limit.scopes(policy, category, "recipient")
+    charged += rate_limit.scopes(policy, category, "category")
+    refusal = None if critical else rate_limit.check(turn.activity, charged, now_ms)
+    if refusal is not None:
+        return [], [], refusal
+    chosen: list[Offer] = []
+    soonest: Refusal | None = None
+    for offer in usable:
+        refusal, fitting, scopes = _fit(turn, category, offer, critical)
+        if fitting is None:
+            if soonest is None or (refusal and refusal.free_at_ms < soonest.free_at_ms):
+                soonest = refusal
+            continue
+        chosen.append(fitting)
+        charged += scopes
+        if one:
+            break
+    return (chosen, charged, None) if chosen else ([], [], soonest)
+
+
+def charge(turn: Turn, charged: list[Scope]) -> None:
+    """Uses one send of every limit."""
+    if charged:
+        turn.activity = rate_limit.consume(turn.activity, charged, turn.now_ms)
+
+
+def _fit(
+    turn: Turn, category: Category, offer: Offer, critical: bool
+) -> tuple[Refusal | None, Offer | None, list[Scope]]:
+    """The offer with the destinations that have room, and what they charge; or the refusal."""
+    policy, now_ms = turn.policy, turn.now_ms
+    scopes = rate_limit.scopes(policy, category, "channel", offer.channel)
+    refusal = None if critical else rate_limit.check(turn.activity, scopes, now_ms)
+    if refusal is not None:
+        return refusal, None, []
+    fitting = []
+    for destination in offer.destinations:
+        of_it = rate_limit.scopes(
+            policy, category, "destination", destination.destination_id, offer.channel
+        )
+        full = None if critical else rate_limit.check(turn.activity, of_it, now_ms)
+        if full is None:
+            fitting.append(destination)
+            scopes += of_it
+        elif refusal is None or full.free_at_ms < refusal.free_at_ms:
+            refusal = full
+    if not fitting:
+        return refusal, None, []
+    return None, replace(offer, destinations=tuple(fitting)), scopes

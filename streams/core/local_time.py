@@ -1,0 +1,101 @@
+"""Local wall time to instants: every local time of every zone has exactly one instant.
+
+A time that a spring gap skips becomes the next valid instant, the moment of the change; a time
+that an autumn fold repeats is its first occurrence. So a window has one start and one end, and
+nothing is released twice or never.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
+from zoneinfo import ZoneInfo
+
+MINUTE_MS = 60_000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@lru_cache(maxsize=1024)
+def zone_of(name: str) -> ZoneInfo:
+    """IANA zone by name; UTC for one that this release of tzdata does not know.
+
+    Input is validated where it enters, so an unknown name can only be a zone that was removed:
+    the recipient still has to be served.
+    """
+    try:
+        return ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        return ZoneInfo("UTC")
+
+
+def is_zone(name: str) -> bool:
+    """True if tzdata knows the zone."""
+    try:
+        ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        return False
+    return True
+
+
+def to_ms(moment: datetime) -> int:
+    """Aware datetime -> Unix milliseconds, exact."""
+    return (moment - _EPOCH) // timedelta(milliseconds=1)
+
+
+def local(ms: int, zone: ZoneInfo) -> datetime:
+    """Unix milliseconds -> aware local time."""
+    return (_EPOCH + timedelta(milliseconds=ms)).astimezone(zone)
+
+
+def instant(day: date, minute: int, zone: ZoneInfo) -> int:
+    """The one instant (ms) of ``minute`` of the local day; 1440 is the next day's midnight."""
+    wall = datetime.combine(day, time()) + timedelta(minutes=minute)
+    ms = to_ms(wall.replace(tzinfo=zone, fold=0))
+    if local(ms, zone).replace(tzinfo=None) == wall:
+        return ms
+    return _end_of_gap(wall, zone)
+
+
+def _end_of_gap(wall: datetime, zone: ZoneInfo) -> int:
+    """The instant of the change that skipped ``wall``, by bisection to the second."""
+    low = to_ms(wall.replace(tzinfo=zone, fold=1)) // 1000
+    high = to_ms(wall.replace(tzinfo=zone, fold=0)) // 1000
+    before = local(low * 1000, zone).utcoffset()
+    while high - low > 1:
+        middle = (low + high) // 2
+        if local(middle * 1000, zone).utcoffset() == before:
+            low = middle
+        else:
+            high = middle
+    return high * 1000
+
+
+def parse_minute(text: str) -> int:
+    """``HH:MM`` -> minute of day. Raises ``ValueError``."""
+    hours, _, minutes = text.partition(":")
+    if not (len(minutes) == 2 and hours.isdigit() and minutes.isdigit()):
+        raise ValueError(f"{text!r} is not HH:MM")
+    minute = int(hours) * 60 + int(minutes)
+    if int(minutes) > 59 or minute > 1440:
+        raise ValueError(f"{text!r} is not a time of day")
+    return minute
+
+
+def next_minute_of_day(now_ms: int, minutes: tuple[int, ...], zone_name: str) -> int:
+    """The next instant strictly after ``now_ms`` at which the local day reaches one of them."""
+    zone = zone_of(zone_name)
+    today = local(now_ms, zone).date()
+    for ahead in range(-1, 4):
+        day = today + timedelta(days=ahead)
+        later = [at for minute in minutes if (at := instant(day, minute, zone)) > now_ms]
+        if later:
+            return min(later)
+    raise AssertionError("no zone skips three days")
+
+
+def resolve_send_at(text: str, now_ms: int, zone_name: str) -> int:
+    """``YYYY-MM-DDTHH:MM`` or ``HH:MM`` (the next one) -> instant. Raises ``ValueError``."""
+    if "T" not in text:
+        return next_minute_of_day(now_ms, (parse_minute(text),), zone_name)
+    day, _, clock = text.partition("T")
+    return instant(date.fromisoformat(day), parse_minute(clock), zone_of(zone_name))

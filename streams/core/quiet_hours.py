@@ -1,0 +1,74 @@
+"""Quiet hours: the recipient's own, in their zone, as intervals of real time.
+
+Windows are turned into merged, disjoint intervals around a UTC day once and kept: after that, "is
+it quiet, until when, and when is it quiet next" is one bisection. A window belongs to the day on
+which it starts; one that crosses midnight ends on the next; equal ends are empty; 0 to 1440 is a
+whole day.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from datetime import date, timedelta
+from functools import lru_cache
+
+from streams.core.local_time import instant, zone_of
+from streams.core.model import Preferences, QuietWindow
+from streams.core.policy import DAY_MS
+
+DAYS_BEFORE, DAYS_AFTER = 2, 9
+_EPOCH_DAY = date(1970, 1, 1)
+
+Intervals = tuple[tuple[int, int], ...]
+
+
+@lru_cache(maxsize=65_536)
+def intervals_around(windows: tuple[QuietWindow, ...], zone_name: str, utc_day: int) -> Intervals:
+    """Disjoint [start_ms, end_ms) of quiet time from two days before to nine after, in order."""
+    zone = zone_of(zone_name)
+    found = []
+    for ahead in range(-DAYS_BEFORE, DAYS_AFTER + 1):
+        day = _EPOCH_DAY + timedelta(days=utc_day + ahead)
+        for window in windows:
+            if not window.weekdays >> day.weekday() & 1:
+                continue
+            overnight = 1440 if window.end_minute < window.start_minute else 0
+            start = instant(day, window.start_minute, zone)
+            end = instant(day, window.end_minute + overnight, zone)
+            if start < end:
+                found.append((start, end))
+    return merge(sorted(found))
+
+
+def merge(ordered: list[tuple[int, int]]) -> Intervals:
+    """Joins intervals that touch or overlap."""
+    merged: list[tuple[int, int]] = []
+    for start, end in ordered:
+        if merged and start <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        else:
+            merged.append((start, end))
+    return tuple(merged)
+
+
+def quiet_until(preferences: Preferences, now_ms: int) -> int | None:
+    """End of the quiet time that ``now_ms`` is in, or ``None`` when it is not quiet.
+
+    Quiet time without end in sight (every day, all day) ends nine days on, and is asked again.
+    """
+    if not preferences.quiet_hours:
+        return None
+    around = intervals_around(preferences.quiet_hours, preferences.zone, now_ms // DAY_MS)
+    at = bisect_right(around, (now_ms, 1 << 62)) - 1
+    if at >= 0 and now_ms < around[at][1]:
+        return around[at][1]
+    return None
+
+
+def next_quiet_ms(preferences: Preferences, now_ms: int) -> int | None:
+    """Start of the next quiet time after ``now_ms``; ``None`` when there is none in sight."""
+    if not preferences.quiet_hours:
+        return None
+    around = intervals_around(preferences.quiet_hours, preferences.zone, now_ms // DAY_MS)
+    at = bisect_right(around, (now_ms, 1 << 62))
+    return around[at][0] if at < len(around) else None

@@ -1,0 +1,104 @@
+"""Every reason a verdict can have, with the rule that gives it and a sentence for people.
+
+``docs/reasons.md`` is generated from this table, and a test fails when a rule uses a code that
+is not in it. A sentence may name inputs of the entry in braces.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Reason(msgspec.Struct, frozen=True):
+    """A code's meaning."""
+
+    code: str
+    rule: str
+    sentence: str
+
+
+_TABLE = (
+    # 1. validate
+    Reason("unknown_category", "validate", "The catalogue has no category {category}."),
+    Reason("empty_id", "validate", "The {field} is empty."),
+    Reason("id_too_long", "validate", "The {field} is longer than {limit} bytes."),
+    Reason("event_too_large", "validate", "The event is larger than {limit} bytes."),
+    Reason("too_many_fields", "validate", "The event has more than {limit} data fields."),
+    Reason("bad_time", "validate", "{field} is not a usable time: {value}."),
+    Reason("too_far_ahead", "validate", "send_at is further ahead than the {limit} allowed."),
+    # 2. dedupe
+    Reason("duplicate", "dedupe", "An event with this id was accepted before."),
+    Reason("conflict", "dedupe", "An event with this id but another content was accepted before."),
+    Reason(
+        "dedupe_overflow",
+        "dedupe",
+        "More events in an hour than are remembered ({limit}): repeats may go unnoticed.",
+    ),
+    # 3. cancelled, expired, stopped, scheduled
+    Reason("cancelled", "cancel", "It was cancelled before it was sent."),
+    Reason("cancelled_before_arrival", "cancel", "Its cancellation came before it did."),
+    Reason("too_late_to_cancel", "cancel", "A cancellation came after it had been handed over."),
+    Reason("cancel_remembered", "cancel", "The event is not known yet; it will be cancelled."),
+    Reason("superseded", "cancel", "The newer event {by} replaced it."),
+    Reason("collapsed", "cancel", "The newer event {by} with the same collapse key replaced it."),
+    Reason("expired", "expire", "It expired before it could be sent."),
+    Reason("killed", "kill_switch", "The kill switch {switch} is on."),
+    Reason("scheduled", "schedule", "It was asked to be sent later."),
+    # 4. suppression
+    Reason("unsubscribed", "suppression", "The recipient unsubscribed ({scope})."),
+    Reason("complained", "suppression", "The recipient complained about messages ({scope})."),
+    Reason("bounced", "suppression", "Messages to this address bounced ({scope})."),
+    Reason("soft_bounced", "suppression", "A message to this address bounced lately ({scope})."),
+    Reason("unregistered", "suppression", "The provider says that the address is gone ({scope})."),
+    # 5. preferences
+    Reason("opted_out", "preferences", "The recipient does not want it ({cell})."),
+    Reason("muted", "preferences", "The recipient muted {muted}."),
+    Reason("snoozed", "preferences", "The recipient snoozed notifications."),
+    Reason("no_destination", "routing", "The recipient has no address on {channels}."),
+    # 6. quiet hours
+    Reason("quiet_hours", "quiet_hours", "It is quiet time for the recipient ({zone})."),
+    # 7. digest
+    Reason("digested", "digest", "It was gathered into a digest ({mode})."),
+    Reason("digest_due", "digest", "The digest's time came."),
+    Reason("digest_full", "digest", "The digest was full ({limit})."),
+    Reason("digest_empty", "digest", "Everything in the digest had been cancelled."),
+    # 8. rate limit
+    Reason("rate_limited", "rate_limit", "The limit {limit} was used up."),
+    # 9. route, answers
+    Reason("routed", "routing", "Handed over for sending ({cell})."),
+    Reason("escalated", "routing", "Not seen in time: the next channel is tried."),
+    Reason("escalation_ended", "routing", "Seen: no further channel is needed ({by})."),
+    Reason("fallback", "routing", "The address was gone: another channel is tried."),
+    Reason("retry_scheduled", "retry", "The provider could not take it ({answer}); trying again."),
+    Reason("retried", "retry", "Attempt {attempt}."),
+    Reason("decided_again", "retry", "It waited too long at the sink and was decided again."),
+    Reason("redriven", "retry", "An operator sent it again."),
+    Reason("attempts_exhausted", "retry", "{attempts} attempts failed ({answer})."),
+    Reason("rejected", "retry", "The provider refused it ({answer})."),
+    Reason(
+        "ambiguous_given_up",
+        "retry",
+        "Nobody knows whether the provider took it, and its category does not risk a repeat.",
+    ),
+    # bounds and changes
+    Reason("held_overflow", "bounds", "Too many notifications already wait ({limit})."),
+    Reason("destination_removed", "destinations", "The address was removed ({why})."),
+    Reason("suppression_added", "suppression", "Suppressed from now on: {scope} ({why})."),
+    Reason("undecodable", "decode", "The record could not be read."),
+)
+REASONS = {reason.code: reason for reason in _TABLE}
+
+
+class _Blank(dict[str, str]):
+    """Names a missing input instead of failing: an explanation must never raise."""
+
+    def __missing__(self, key: str) -> str:
+        return f"[{key}]"
+
+
+def sentence(code: str, inputs: dict[str, str]) -> str:
+    """The code in words, with the entry's inputs filled in."""
+    reason = REASONS.get(code)
+    if reason is None:
+        return code
+    return reason.sentence.format_map(_Blank(inputs))
