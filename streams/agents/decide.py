@@ -1,0 +1,329 @@
+"""The decide step: records in, decisions out, through the pure core.
+
+A ``DecideLogic`` knows notifications and nothing of Kafka; the engine runs it inside its batch
+protocol and makes its ``Result`` happen whole or not at all. For each batch the states of all its
+recipients are read at once, every record is decided in memory, and each recipient is written once
+however many records it had.
+
+Invariants: no record makes ``process`` raise (a bad one becomes a dead letter with its bytes);
+the result depends on the arguments alone; a record for another partition is never decided here
+but forwarded, in the same transaction, to where it belongs.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from msgspec.structs import replace
+
+from streams import tables, topics
+from streams.agents.recipient_work import RecipientWork, load_all, load_one
+from streams.codec import Codec, DecodeError
+from streams.core.claims import decide_claim
+from streams.core.model import (
+    Claim,
+    DeadLetter,
+    Destination,
+    DestinationInput,
+    EventInput,
+    Feedback,
+    Input,
+    PreferenceInput,
+    Source,
+    Wake,
+)
+from streams.core.policy import Policy
+from streams.core.state_codec import due_of_waiting
+from streams.engine.api import Batch, Due, Output, Record, Result, StateView
+from streams.partitioning import partition_for
+
+logger = logging.getLogger(__name__)
+
+RECORD_BYTES_MAX = 262_144
+"""A larger record is dead-lettered unread: nothing that is decided on needs so much."""
+FORWARDED = "flowstate-forwarded"
+"""Header of a record that came in on the wrong partition: ``topic/partition/offset``."""
+EVENT_TOPICS = frozenset(topics.EVENTS)
+CLOCK_TOPICS = frozenset((*topics.EVENTS, topics.TICKS))
+
+
+class DecideLogic:
+    """``PartitionLogic`` of the decide role; see ``streams/engine/api.py`` for the contract."""
+
+    def __init__(self, codec: Codec, policy: Policy, partitions: int) -> None:
+        self.codec = codec
+        self.policy = policy
+        self.partitions = partitions
+        self.forwarded_count = 0
+        self._switches: set[str] = set()
+        self._readers: dict[str, Callable[[bytes, Source], tuple[str, Input]]] = {
+            **{topic: self._read_event for topic in topics.EVENTS},
+            topics.PREFERENCES: self._read_preference,
+            topics.DESTINATIONS: self._read_destination,
+            topics.RECEIPTS: self._read_receipt,
+            topics.CANCELLATIONS: self._read_cancellation,
+            topics.FEEDBACK: self._read_feedback,
+        }
+
+    # ------------------------------------------------------------------------- engine's contract
+
+    async def prepare(self, records: Sequence[Any]) -> None:
+        """Fetches writers' schemas that are not known yet."""
+        await self.codec.prepare([record.value for record in records if record.value])
+
+    def process(self, batch: Batch, view: StateView) -> Result:
+        """Decides a batch in its order."""
+        result = Result()
+        decoded = [self._decode(record, result) for record in batch.records]
+        wanted = {recipient for recipient, _ in filter(None, decoded)}
+        work = load_all(view, batch.partition, wanted)
+        clock_ms = batch.now_ms
+        for record, pair in zip(batch.records, decoded, strict=True):
+            if batch.stream_time and record.topic in CLOCK_TOPICS:
+                clock_ms = max(clock_ms, record.timestamp)
+            if pair is None:
+                if record.topic == topics.DESTINATION_CLAIMS and record.value is not None:
+                    self._claim(batch, record, view, result)
+                continue
+            recipient_id, entered = pair
+            mine = work[recipient_id]
+            if mine.is_new and self._forward(batch, record, recipient_id, result):
+                continue
+            now_ms = clock_ms
+            if batch.stream_time:
+                if isinstance(entered, Feedback):
+                    # An answer is decided at the time of the delivery that it answers.
+                    now_ms = record.timestamp
+                    entered = replace(entered, at_ms=now_ms)
+                mine.wake_through(now_ms, self.policy)
+            mine.apply(entered, now_ms, self.policy)
+            if mine.dead_letters:
+                self._dead_letters(mine, record, batch.partition, result)
+        for mine in work.values():
+            mine.write(result, self.codec, self.policy.version, batch.stream_time, self._claims)
+        return result
+
+    def wake(
+        self,
+        partition: int,
+        due: Sequence[tuple[int, bytes]],
+        now_ms: int,
+        view: StateView,
+        stream_time: bool,
+    ) -> Result:
+        """Releases what is due; an entry of the index that no longer holds is removed."""
+        result = Result()
+        work = load_all(view, partition, {owner.decode() for _, owner in due})
+        for due_ms, owner in due:
+            mine = work[owner.decode()]
+            if mine.due_ms != due_ms:
+                result.due.append(Due(owner, due_ms, None))
+        for recipient_id, mine in work.items():
+            if stream_time:
+                mine.wake_through(now_ms, self.policy)
+            elif mine.due_ms is not None and mine.due_ms <= now_ms:
+                mine.apply(Wake(recipient_id), now_ms, self.policy)
+            if mine.dead_letters:
+                self._dead_letters(mine, None, partition, result)
+            mine.write(result, self.codec, self.policy.version, stream_time, self._claims)
+            if mine.due_ms is not None and mine.due_ms == mine.due_ms_before:
+                # The index had a stale entry beside the true one: keep the true one.
+                result.due.append(Due(recipient_id.encode(), None, mine.due_ms))
+        return result
+
+    def due_of(self, key: bytes, value: bytes | None) -> Due | None:
+        """Due entry of a restored ``Waiting`` part."""
+        if not key.startswith(tables.WAITING):
+            return None
+        return Due(key[1:], None, due_of_waiting(value))
+
+    def clock_after(self, batch: Batch) -> int:
+        """The largest time of an event or tick seen so far; control records do not move it."""
+        times = [r.timestamp for r in batch.records if r.topic in CLOCK_TOPICS]
+        return max([batch.now_ms, *times])
+
+    def on_kill_switch(self, record: Record) -> None:
+        """Obeys a kill switch from the next batch on."""
+        if record.value is None:
+            return
+        try:
+            switch = self.codec.decode("kill_switch", record.value)
+        except DecodeError as error:
+            logger.error("kill switch at offset %d unreadable: %s", record.offset, error)
+            return
+        change = self._switches.add if switch["active"] else self._switches.discard
+        change(switch["scope"])
+        self.policy = replace(self.policy, kills=frozenset(self._switches))
+        logger.warning("kill switch %s is %s", switch["scope"], "on" if switch["active"] else "off")
+
+    def use_policy(self, policy: Policy) -> None:
+        """Takes a reloaded catalogue from the next batch on; kill switches stay as they are."""
+        self.policy = replace(policy, kills=frozenset(self._switches))
+
+    # ---------------------------------------------------------------------------------- decoding
+
+    def _decode(self, record: Record, result: Result) -> tuple[str, Input] | None:
+        """(recipient, input), or ``None`` when there is nothing to decide for a recipient."""
+        reader = self._readers.get(record.topic)
+        if reader is None:
+            return None
+        value = record.value
+        if value is None:
+            return self._tombstone(record, result)
+        source = Source(record.topic, record.partition, record.offset, record.timestamp)
+        if len(value) > RECORD_BYTES_MAX:
+            letter = DeadLetter("event_too_large", f"{len(value)} bytes", source)
+            self._bury(letter, record, record.partition, None, result)
+            return None
+        try:
+            return reader(value, source)
+        except DecodeError as error:
+            letter = DeadLetter(error.reason, error.detail, source)
+            self._bury(letter, record, record.partition, None, result)
+            return None
+
+    def _tombstone(self, record: Record, result: Result) -> tuple[str, Input] | None:
+        """No value: preferences are reset; anywhere else it means nothing and is a dead letter."""
+        source = Source(record.topic, record.partition, record.offset, record.timestamp)
+        if record.topic == topics.PREFERENCES and record.key:
+            try:
+                recipient_id = record.key.decode()
+                return recipient_id, PreferenceInput(recipient_id, None, source)
+            except UnicodeDecodeError:
+                pass
+        letter = DeadLetter("undecodable", "the record has no value", source)
+        self._bury(letter, record, record.partition, None, result)
+        return None
+
+    def _read_event(self, value: bytes, source: Source) -> tuple[str, Input]:
+        event = self.codec.decode_event(value)
+        return event.recipient_id, EventInput(event, source)
+
+    def _read_preference(self, value: bytes, source: Source) -> tuple[str, Input]:
+        recipient_id, preferences = self.codec.decode_preference(value)
+        return recipient_id, PreferenceInput(recipient_id, preferences, source)
+
+    def _read_destination(self, value: bytes, source: Source) -> tuple[str, Input]:
+        change = self.codec.decode_destination(value, source)
+        return change.recipient_id, change
+
+    def _read_receipt(self, value: bytes, source: Source) -> tuple[str, Input]:
+        receipt = self.codec.decode_receipt(value, source)
+        return receipt.recipient_id, receipt
+
+    def _read_cancellation(self, value: bytes, source: Source) -> tuple[str, Input]:
+        request = self.codec.decode_cancellation(value, source)
+        return request.recipient_id, request
+
+    def _read_feedback(self, value: bytes, source: Source) -> tuple[str, Input]:
+        feedback = self.codec.decode_feedback(value, source)
+        return feedback.delivery.recipient_id, feedback
+
+    # ------------------------------------------------------------------------------------ effects
+
+    def _forward(self, batch: Batch, record: Record, recipient_id: str, result: Result) -> bool:
+        """Sends a record of a recipient unknown here to its partition, if that is another."""
+        key = recipient_id.encode()
+        right = partition_for(key, self.partitions)
+        if right == batch.partition:
+            return False
+        origin = f"{record.topic}/{record.partition}/{record.offset}".encode()
+        headers = (*((name, value) for name, value in record.headers), (FORWARDED, origin))
+        result.outputs.append(
+            Output(
+                record.topic, key, record.value, right,
+                record.timestamp if batch.stream_time else None, headers,
+            )
+        )
+        self.forwarded_count += 1
+        if self.forwarded_count & (self.forwarded_count - 1) == 0:  # 1, 2, 4, 8: never a flood
+            logger.warning(
+                "%d records came in on a wrong partition (latest: %s); producers need "
+                "partitioner=murmur2_random, see README",
+                self.forwarded_count, record.topic,
+            )
+        return True
+
+    def _claim(self, batch: Batch, record: Record, view: StateView, result: Result) -> None:
+        """Keeps who owns an address, and takes it from who owned it before."""
+        source = Source(record.topic, record.partition, record.offset, record.timestamp)
+        assert record.value is not None
+        try:
+            new = self.codec.decode_claim(record.value)
+        except DecodeError as error:
+            letter = DeadLetter(error.reason, error.detail, source)
+            return self._bury(letter, record, batch.partition, None, result)
+        key = tables.CLAIM + new.address_hash.encode()
+        stored = result.changes[key] if key in result.changes else view.get_many([key])[0]
+        current = self.codec.decode_claim(stored) if stored is not None else None
+        transfer = decide_claim(current, new)
+        if transfer.owner is not current:
+            result.changes[key] = self.codec.encode_claim(transfer.owner)
+        if transfer.loser is not None:
+            at_ms = max(transfer.owner.claimed_at_ms, transfer.loser.claimed_at_ms)
+            result.outputs.append(self._removal(transfer.loser, at_ms))
+        return None
+
+    def _removal(self, loser: Claim, at_ms: int) -> Output:
+        removal = DestinationInput(
+            loser.recipient_id,
+            Destination(loser.destination_id, loser.kind, "", loser.claimed_at_ms),
+            True, at_ms, Source("", 0, 0, 0), "claimed by another recipient",
+        )
+        key = loser.recipient_id.encode()
+        value = self.codec.encode_destination(removal)
+        return Output(topics.DESTINATIONS, key, value, partition_for(key, self.partitions))
+
+    def _claims(self, claims: list[Claim], result: Result) -> None:
+        for claim in claims:
+            key = claim.address_hash.encode()
+            result.outputs.append(
+                Output(
+                    topics.DESTINATION_CLAIMS, key, self.codec.encode_claim(claim),
+                    partition_for(key, self.partitions),
+                )
+            )
+
+    def _dead_letters(
+        self, mine: RecipientWork, record: Record | None, partition: int, result: Result
+    ) -> None:
+        for letter in mine.dead_letters:
+            self._bury(letter, record if letter.source else None, partition, mine, result)
+        mine.dead_letters.clear()
+
+    def _bury(
+        self,
+        letter: DeadLetter,
+        record: Record | None,
+        partition: int,
+        mine: RecipientWork | None,
+        result: Result,
+    ) -> None:
+        """Writes a dead letter with the bytes, place and headers of the record it is about."""
+        value = self.codec.encode_dead_letter(
+            {
+                "recipient_id": mine.recipient_id if mine else None,
+                "topic": record.topic if record else "",
+                "partition": partition,
+                "offset": record.offset if record else -1,
+                "timestamp_ms": record.timestamp if record else -1,
+                "key": record.key if record else None,
+                "value": record.value if record else None,
+                "headers": [
+                    {"name": name, "value": header} for name, header in record.headers
+                ] if record else [],
+                "reason": letter.reason,
+                "detail": letter.detail[:1000],
+                "delivery": letter.delivery,
+                "dead_at_ms": record.timestamp if record else (mine.now_ms if mine else 0),
+            }
+        )
+        key = mine.recipient_id.encode() if mine else (record.key if record else None)
+        result.outputs.append(Output(topics.DEAD_LETTERS, key, value))
+
+
+def explain_state(view: StateView, partition: int, recipient_id: str) -> RecipientWork:
+    """The state of one recipient, for pages and previews; nothing is changed."""
+    return load_one(view, partition, recipient_id)

@@ -1,0 +1,141 @@
+"""One recipient during one batch: state read once, decided many times, written once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from streams import tables, topics
+from streams.codec import Codec
+from streams.core import state_codec
+from streams.core.decide import decide
+from streams.core.model import (
+    Claim,
+    DeadLetter,
+    Delivery,
+    Entry,
+    Input,
+    RecipientState,
+    Wake,
+)
+from streams.core.policy import Policy
+from streams.engine.api import Due, Output, Result, StateView
+
+DELIVERY_TOPICS = {
+    (kind, critical): topics.deliveries(kind, critical)
+    for kind in topics.KINDS
+    for critical in (True, False)
+}
+
+
+class RecipientWork:
+    """State and effects of a recipient, batch-local."""
+
+    __slots__ = (
+        "before", "claims", "dead_letters", "decided", "deliveries", "due_ms", "due_ms_before",
+        "is_new", "now_ms", "recipient_id", "state",
+    )
+
+    def __init__(self, state: RecipientState, due_ms: int | None, is_new: bool) -> None:
+        self.recipient_id = state.recipient_id
+        self.state = self.before = state
+        self.due_ms = self.due_ms_before = due_ms
+        self.is_new = is_new
+        """Nothing is known of the recipient here: the record may belong elsewhere."""
+        self.now_ms = 0
+        self.decided: list[tuple[int, list[Entry]]] = []
+        """Entries by time of decision: a record of ``decisions`` has one time."""
+        self.deliveries: list[Delivery] = []
+        self.claims: list[Claim] = []
+        self.dead_letters: list[DeadLetter] = []
+
+    def apply(self, entered: Input, now_ms: int, policy: Policy) -> None:
+        """Decides one input and keeps what came of it."""
+        decision = decide(self.state, entered, now_ms, policy)
+        self.state = decision.state
+        self.due_ms = decision.notify_at_ms
+        self.now_ms = now_ms
+        self.is_new = False
+        if decision.entries:
+            if self.decided and self.decided[-1][0] == now_ms:
+                self.decided[-1][1].extend(decision.entries)
+            else:
+                self.decided.append((now_ms, list(decision.entries)))
+        if decision.deliveries:
+            self.deliveries.extend(decision.deliveries)
+        if decision.claims:
+            self.claims.extend(decision.claims)
+        if decision.dead_letters:
+            self.dead_letters.extend(decision.dead_letters)
+
+    def wake_through(self, now_ms: int, policy: Policy) -> None:
+        """Stream time: everything due by ``now_ms`` happens at its own due time, in order."""
+        while self.due_ms is not None and self.due_ms <= now_ms:
+            self.apply(Wake(self.recipient_id), self.due_ms, policy)
+
+    def write(
+        self,
+        result: Result,
+        codec: Codec,
+        policy_version: str,
+        stream_time: bool,
+        emit_claims: Callable[[list[Claim], Result], None],
+    ) -> None:
+        """Adds the changed parts, the due entry, deliveries and decisions to the result."""
+        key = self.recipient_id.encode()
+        self._write_state(key, result)
+        outputs = result.outputs
+        for delivery in self.deliveries:
+            topic = DELIVERY_TOPICS[delivery.kind, delivery.priority == "critical"]
+            time_ms = delivery.decided_at_ms if stream_time else None
+            outputs.append(Output(topic, key, codec.encode_delivery(delivery), None, time_ms))
+        for decided_at_ms, entries in self.decided:
+            value = codec.encode_decision(
+                self.recipient_id, decided_at_ms, policy_version, entries
+            )
+            time_ms = decided_at_ms if stream_time else None
+            outputs.append(Output(topics.DECISIONS, key, value, None, time_ms))
+        if self.claims:
+            emit_claims(self.claims, result)
+
+    def _write_state(self, key: bytes, result: Result) -> None:
+        before, after = self.before, self.state
+        if after is before:
+            return
+        if after.profile is not before.profile:
+            result.changes[tables.PROFILE + key] = state_codec.encode_profile(after.profile)
+        if after.activity is not before.activity:
+            result.changes[tables.ACTIVITY + key] = state_codec.encode_activity(after.activity)
+        if after.waiting is not before.waiting:
+            result.changes[tables.WAITING + key] = state_codec.encode_waiting(after.waiting)
+        if self.due_ms != self.due_ms_before:
+            result.due.append(Due(key, self.due_ms_before, self.due_ms))
+
+
+def load_all(
+    view: StateView, partition: int, recipients: Iterable[str]
+) -> dict[str, RecipientWork]:
+    """Reads the state of every recipient of a batch at once."""
+    ordered = list(dict.fromkeys(sorted(recipients)))
+    keys: list[bytes] = []
+    for recipient_id in ordered:
+        key = recipient_id.encode()
+        keys += (tables.PROFILE + key, tables.ACTIVITY + key, tables.WAITING + key)
+    values = view.get_many(keys) if keys else []
+    work = {}
+    for at, recipient_id in enumerate(ordered):
+        profile, activity, waiting = values[3 * at : 3 * at + 3]
+        state = RecipientState(
+            recipient_id,
+            partition,
+            state_codec.decode_profile(profile),
+            state_codec.decode_activity(activity),
+            state_codec.decode_waiting(waiting),
+        )
+        is_new = profile is None and activity is None and waiting is None
+        work[recipient_id] = RecipientWork(state, state_codec.due_of_waiting(waiting), is_new)
+    return work
+
+
+def load_one(view: StateView, partition: int, recipient_id: str) -> RecipientWork:
+    """Reads the state of one recipient."""
+    return load_all(view, partition, [recipient_id])[recipient_id]
