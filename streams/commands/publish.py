@@ -117,7 +117,7 @@ async def publish(
     record_name = schema_of(topic)
     codec = Codec(None)
     report = PublishReport()
-    parsed = read_lines(lines, codec.schema(record_name), now_ms)
+    parsed = read_lines(lines, codec.contracts.current[record_name].schema, now_ms)
     if check_only:
         for line in parsed:
             _refuse(line, report, say) if line.problems else _count(report)

@@ -126,7 +126,7 @@ def _destinations(
     noise = draw.random()
     apple = hashlib.sha256(f"{recipient}/apns/{noise}".encode()).hexdigest()
     google = hashlib.sha256(f"{recipient}/fcm/{noise}".encode()).hexdigest()
-    candidates = (
+    candidates: tuple[tuple[float, str, str, dict[str, str]], ...] = (
         (IPHONE_SHARE, "apns", apple, {"environment": "production"}),
         (ANDROID_SHARE, "fcm", f"{google[:22]}:APA91b{google}", {}),
         (EMAIL_SHARE, "email", f"{recipient}@members.test", {}),
