@@ -1,0 +1,357 @@
+"""Bytes to nouns and back: the only place where Avro meets the model.
+
+What is read may come from any producer, so nothing is believed: whatever the bytes, decoding gives
+a value or raises ``DecodeError`` with a reason code, and the record becomes a dead letter. What is
+written is our own, so the typed encoders check nothing; ``encode`` is for what people hand in and
+says what is wrong with it.
+
+Invariants
+- No IO while decoding. Ids of a registry are resolved before, by ``prepare``.
+- Everything that grows is bounded: registry ids, refusals, the size of a value.
+- A writer's schema is compiled against ours once (``avro_reader``); from then on old and new
+  producers cost the same.
+"""
+
+from __future__ import annotations
+
+import difflib
+import io
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import fastavro
+import msgspec
+from fastavro.validation import ValidationError
+
+from streams.avro_reader import READ_FAILURES, Reader, SchemaRefusedError, compile_reader
+from streams.avro_writer import Writer, compile_writer
+from streams.core import model
+from streams.registry import Answer, RegistryClient
+from streams.wire import Contracts, confluent_header, header_of, load_contracts
+
+VALUE_BYTES_MAX = 1_048_576
+"""A larger value is refused unread; Kafka's own default is about this."""
+REGISTRY_IDS_MAX = 10_000
+"""Registry ids remembered; the oldest make room."""
+REFUSALS_MAX = 10_000
+"""Registry ids remembered as unreadable; the oldest make room."""
+REFUSAL_SECONDS = 30.0
+"""After this an unknown id is asked for again: it may have been registered since."""
+
+
+class DecodeError(Exception):
+    """A value that cannot be read. ``reason`` is a code, ``detail`` a sentence without data."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+class EncodeError(ValueError):
+    """A mapping that does not fit its record; the text says which field and what is expected."""
+
+
+def _fields(*values: Any) -> tuple[Any, ...]:
+    return values
+
+
+def _preference(recipient_id: str, *chosen: Any) -> tuple[str, model.Preferences]:
+    return recipient_id, model.Preferences(*chosen)
+
+
+CONSTRUCTORS: Mapping[str, Callable[..., Any]] = {
+    "event": model.Event,
+    "preference": _preference,
+    "quiet_window": model.QuietWindow,
+    "destination": _fields,
+    "receipt": _fields,
+    "cancellation": _fields,
+    "claim": model.Claim,
+    "delivery": model.Delivery,
+    "digest_item": model.DigestItem,
+    "feedback": _fields,
+}
+"""Record -> what its fields become, in the schema's order, which is the struct's."""
+
+_SOURCE = "None if v.source is None else v.source."
+ENTRY_SOURCE = {
+    "entry.source_topic": _SOURCE + "topic",
+    "entry.source_partition": _SOURCE + "partition",
+    "entry.source_offset": _SOURCE + "offset",
+}
+
+
+class Codec:
+    """Built once per process. Thread-safe for decoding and encoding; ``prepare`` is for a loop."""
+
+    def __init__(
+        self,
+        registry_url: str | None = None,
+        *,
+        contracts: Contracts | None = None,
+        registry: RegistryClient | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.contracts = contracts or load_contracts()
+        self._registry = registry or (RegistryClient(registry_url) if registry_url else None)
+        self._clock = clock
+        self._writers: dict[bytes, Any] = {}
+        for _, contract in self.contracts.released:
+            self._writers[contract.header] = contract.schema
+        for contract in self.contracts.current.values():
+            self._writers[contract.header] = contract.schema
+        self._registry_headers: dict[bytes, None] = {}
+        self._refusals: dict[bytes, tuple[float, str]] = {}
+        self._structs: dict[str, dict[bytes, Reader]] = {n: {} for n in CONSTRUCTORS}
+        self._mappings: dict[str, dict[bytes, Reader]] = {n: {} for n in self.contracts.current}
+        self._parsed: dict[str, Any] = {}
+        self._events = self._structs["event"]
+        self._delivery = self._writer("delivery")
+        self._claim = self._writer("claim")
+        self._decision = self._writer("decision", arguments=True, expressions=ENTRY_SOURCE)
+        self._feedback = self._writer("feedback", arguments=True)
+        self._outcome = self._writer("outcome", mappings=True)
+
+    def _writer(self, record: str, **shape: Any) -> Writer:
+        contract = self.contracts.current[record]
+        return compile_writer(contract.schema, contract.header, **shape)
+
+    # ---------------------------------------------------------------------------------- decoding
+
+    def decode_event(self, value: bytes | None) -> model.Event:
+        """An event. Raises DecodeError, as every ``decode_*`` does."""
+        event: model.Event = self._read("event", self._events, value)
+        return event
+
+    def decode_preference(self, value: bytes | None) -> tuple[str, model.Preferences]:
+        """(recipient id, preferences)."""
+        preference: tuple[str, model.Preferences] = self._struct("preference", value)
+        return preference
+
+    def decode_destination(
+        self, value: bytes | None, source: model.Source
+    ) -> model.DestinationInput:
+        """A destination registered or removed; times left out are the append time's."""
+        (
+            recipient_id, destination_id, kind, address, registered_at_ms, attributes, removed,
+            at_ms, reason,
+        ) = self._struct("destination", value)  # fmt: skip
+        registered_at_ms = registered_at_ms or (0 if removed else source.appended_at_ms)
+        at_ms = at_ms or (source.appended_at_ms if removed else registered_at_ms)
+        destination = model.Destination(destination_id, kind, address, registered_at_ms, attributes)
+        return model.DestinationInput(recipient_id, destination, removed, at_ms, source, reason)
+
+    def decode_receipt(self, value: bytes | None, source: model.Source) -> model.Receipt:
+        """Evidence from outside."""
+        fields: tuple[Any, ...] = (*self._struct("receipt", value), source)
+        return model.Receipt(*fields)
+
+    def decode_cancellation(self, value: bytes | None, source: model.Source) -> model.Cancellation:
+        """A withdrawal."""
+        fields: tuple[Any, ...] = (*self._struct("cancellation", value), source)
+        return model.Cancellation(*fields)
+
+    def decode_claim(self, value: bytes | None) -> model.Claim:
+        """Who an address belongs to."""
+        claim: model.Claim = self._struct("claim", value)
+        return claim
+
+    def decode_feedback(self, value: bytes | None, source: model.Source) -> model.Feedback:
+        """A sink's answer with its delivery."""
+        delivery, status, reason, retry_after_ms, at_ms, _ = self._struct("feedback", value)
+        return model.Feedback(delivery, status, reason, retry_after_ms, at_ms, source)
+
+    def decode_delivery(self, value: bytes | None) -> model.Delivery:
+        """A message to send."""
+        delivery: model.Delivery = self._struct("delivery", value)
+        return delivery
+
+    def decode(self, record_name: str, value: bytes | None) -> dict[str, Any]:
+        """Any record as a dict with every field of our schema."""
+        mapping: dict[str, Any] = self._read(record_name, self._mappings[record_name], value)
+        return mapping
+
+    def _struct(self, record: str, value: bytes | None) -> Any:
+        return self._read(record, self._structs[record], value)
+
+    def _read(self, record: str, readers: dict[bytes, Reader], value: bytes | None) -> Any:
+        if not value or len(value) > VALUE_BYTES_MAX:
+            raise _unreadable_size(value)
+        header = header_of(value)
+        read = readers.get(header) or self._compile(record, readers, header)
+        try:
+            return read(value, len(header))
+        except UnicodeDecodeError as error:
+            raise DecodeError("malformed", f"a text is not UTF-8: {error.reason}") from None
+        except (IndexError, *READ_FAILURES[2:]):
+            raise DecodeError("malformed", "the record is cut short") from None
+        except ValueError as error:
+            raise DecodeError("malformed", str(error)) from None
+
+    def _compile(self, record: str, readers: dict[bytes, Reader], header: bytes) -> Reader:
+        """The reader for a writer met for the first time; an unreadable one gets one that says so.
+
+        Raises DecodeError when nobody knows the writer.
+        """
+        writer = self._writers.get(header)
+        if writer is None:
+            raise self._unknown(header)
+        as_structs = readers is self._structs.get(record)
+        constructors = CONSTRUCTORS if as_structs else None
+        ours = self.contracts.current[record].schema
+        try:
+            read = compile_reader(writer, ours, constructors)
+        except SchemaRefusedError as refused:
+            read = _refusing("incompatible_schema", str(refused))
+        readers[header] = read
+        return read
+
+    def _unknown(self, header: bytes) -> DecodeError:
+        if header[0] == 0:
+            if len(header) < 5:
+                return DecodeError("malformed", "the record is cut short")
+            schema_id = int.from_bytes(header[1:], "big")
+            if header in self._refusals:
+                return DecodeError("unknown_schema", self._refusals[header][1])
+            if self._registry is None:
+                return DecodeError("unknown_schema", f"schema id {schema_id}, and no registry")
+            return DecodeError("unknown_schema", f"schema id {schema_id} was not resolved")
+        if header[:2] != b"\xc3\x01":
+            return DecodeError("bad_magic", "starts neither as Avro single-object nor Confluent")
+        if len(header) < 10:
+            return DecodeError("malformed", "the record is cut short")
+        return DecodeError("unknown_schema", f"fingerprint {header[2:].hex()} is not known")
+
+    # ---------------------------------------------------------------------------------- registry
+
+    async def prepare(self, values: Iterable[bytes | None]) -> None:
+        """Resolves the registry ids among ``values`` that are not known yet.
+
+        Call it before decoding them. Raises ``TemporarilyUnavailable`` when the registry is away.
+        """
+        headers = {value[:5] for value in values if value and value[0] == 0}
+        headers.difference_update(self._registry_headers)
+        if not headers or self._registry is None:
+            return
+        now = self._clock()
+        for header in sorted(headers):
+            refused = self._refusals.get(header)
+            if len(header) == 5 and (refused is None or now - refused[0] >= REFUSAL_SECONDS):
+                answer = await self._registry.schema(int.from_bytes(header[1:], "big"))
+                self._learn(header, answer)
+
+    def learn(self, schema_id: int, schema: Any) -> None:
+        """Makes a registry's id known without asking for it."""
+        self._learn(confluent_header(schema_id), Answer(schema))
+
+    def _learn(self, header: bytes, answer: Answer) -> None:
+        if answer.schema is None:
+            self._refusals.pop(header, None)
+            if len(self._refusals) >= REFUSALS_MAX:
+                del self._refusals[next(iter(self._refusals))]
+            self._refusals[header] = (self._clock(), answer.refusal)
+            return
+        if len(self._registry_headers) >= REGISTRY_IDS_MAX:
+            oldest = next(iter(self._registry_headers))
+            del self._registry_headers[oldest]
+            del self._writers[oldest]
+            for readers in (*self._structs.values(), *self._mappings.values()):
+                readers.pop(oldest, None)
+        self._refusals.pop(header, None)
+        self._writers[header] = answer.schema
+        self._registry_headers[header] = None
+
+    async def close(self) -> None:
+        """Closes the connections to the registry."""
+        if self._registry is not None:
+            await self._registry.close()
+
+    # ---------------------------------------------------------------------------------- encoding
+
+    def encode_delivery(self, delivery: model.Delivery) -> bytes:
+        """A delivery, for its topic."""
+        return self._delivery(delivery)
+
+    def encode_claim(self, claim: model.Claim) -> bytes:
+        """A claim, for its topic."""
+        return self._claim(claim)
+
+    def encode_decision(
+        self,
+        recipient_id: str,
+        decided_at_ms: int,
+        policy_version: str,
+        entries: Sequence[model.Entry],
+    ) -> bytes:
+        """The verdicts of one step, for the ledger."""
+        return self._decision(recipient_id, decided_at_ms, policy_version, entries)
+
+    def encode_feedback(
+        self,
+        delivery: model.Delivery,
+        status: str,
+        reason: str,
+        retry_after_ms: int | None,
+        at_ms: int,
+        provider: str,
+    ) -> bytes:
+        """A sink's answer that needs deciding again."""
+        return self._feedback(delivery, status, reason, retry_after_ms, at_ms, provider)
+
+    def encode_outcome(self, outcome: Mapping[str, Any]) -> bytes:
+        """A provider's answer: all fields of outcome.avsc, unchecked."""
+        return self._outcome(outcome)
+
+    def encode_dead_letter(self, dead_letter: Mapping[str, Any]) -> bytes:
+        """A dead letter; its ``delivery`` may be a struct."""
+        delivery = dead_letter.get("delivery")
+        if isinstance(delivery, msgspec.Struct):
+            dead_letter = {**dead_letter, "delivery": model.struct_to_dict(delivery)}
+        return self.encode("dead_letter", dead_letter)
+
+    def encode(self, record_name: str, mapping: Mapping[str, Any]) -> bytes:
+        """Any record from a mapping, checked. Raises EncodeError naming the field."""
+        contract = self.contracts.current[record_name]
+        schema = self._parsed.get(record_name)
+        if schema is None:
+            schema = self._parsed[record_name] = fastavro.parse_schema(contract.schema)
+        _check_names(record_name, schema, mapping)
+        output = io.BytesIO()
+        output.write(contract.header)
+        try:
+            fastavro.validate(mapping, schema, raise_errors=True)
+            fastavro.schemaless_writer(output, schema, mapping, disable_tuple_notation=True)
+        except ValidationError as error:
+            raise EncodeError("; ".join(str(one) for one in error.errors)) from None
+        except (ValueError, TypeError, AttributeError, OverflowError, KeyError) as error:
+            raise EncodeError(f"{record_name}: {error}") from None
+        return output.getvalue()
+
+
+def _unreadable_size(value: bytes | None) -> DecodeError:
+    if not value:
+        return DecodeError("empty", "the record has no value")
+    return DecodeError("too_large", f"{len(value)} bytes, at most {VALUE_BYTES_MAX} are read")
+
+
+def _refusing(reason: str, detail: str) -> Reader:
+    def read(data: bytes, start: int) -> Any:
+        raise DecodeError(reason, detail)
+
+    return read
+
+
+def _check_names(record: str, schema: Any, mapping: Mapping[str, Any]) -> None:
+    """A misspelt optional field would be lost without a word; a missing one is named."""
+    fields = {field["name"]: field for field in schema["fields"]}
+    wrong = []
+    for name in mapping:
+        if name not in fields:
+            near = difflib.get_close_matches(str(name), fields, 1)
+            wrong.append(f"{record} has no field {name}" + (f"; {near[0]}?" if near else ""))
+    missing = [n for n, f in fields.items() if "default" not in f and n not in mapping]
+    wrong += [f"{record}.{name} is missing" for name in missing]
+    if wrong:
+        raise EncodeError("; ".join(wrong))
