@@ -267,7 +267,7 @@ def config_check(**options: Any) -> None:
 
 @main.command(short_help="Publish JSON lines to a topic, as Avro.")
 @click.argument("topic")
-@click.argument("file", type=click.File("r", encoding="utf-8"))
+@click.argument("file", type=click.File("rb"))
 @click.option("--check", is_flag=True, help="Only validate; send nothing.")
 @configured
 def publish(**options: Any) -> None:

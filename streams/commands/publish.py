@@ -14,9 +14,10 @@ Invariants: the number of records on their way is bounded; the report counts eve
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 from aiokafka import AIOKafkaProducer
@@ -31,6 +32,8 @@ from streams.partitioning import partition_for
 
 IN_FLIGHT_MAX = 1_000
 """Records sent and not yet acknowledged."""
+CHUNK_BYTES = 65_536
+LINE_BYTES_MAX = 1 << 20
 
 KEY_FIELDS = {"kill_switch": "scope", "claim": "address_hash"}
 """Record types that are keyed by something else than ``recipient_id``."""
@@ -70,7 +73,19 @@ def schema_of(topic: str) -> str:
     return spec.schema
 
 
-def read_lines(lines: Iterable[str], schema: Any, now_ms: int) -> Iterator[Line]:
+def arrivals(file: BinaryIO) -> Iterator[list[bytes]]:
+    """Whole lines as they arrive: as many at once as a file has, one by one from a slow pipe."""
+    rest = b""
+    while chunk := file.read1(CHUNK_BYTES):  # type: ignore[attr-defined]
+        *whole, rest = (rest + chunk).split(b"\n")
+        if len(rest) > LINE_BYTES_MAX:
+            raise CommandError(f"a line is longer than {LINE_BYTES_MAX} bytes: is this JSON lines?")
+        yield whole
+    if rest:
+        yield [rest]
+
+
+def read_lines(lines: Iterable[bytes], schema: Any, now_ms: int, first: int = 1) -> Iterator[Line]:
     """Parses and checks JSON lines; blank ones are skipped and keep their number.
 
     A required time (``created_at_ms``...) that is left out is now: who types an event by hand
@@ -81,7 +96,7 @@ def read_lines(lines: Iterable[str], schema: Any, now_ms: int) -> Iterator[Line]
         for field in schema["fields"]
         if field["name"].endswith("_at_ms") and "default" not in field
     ]
-    for number, text in enumerate(lines, start=1):
+    for number, text in enumerate(lines, start=first):
         if not text.strip():
             continue
         try:
@@ -103,24 +118,25 @@ def key_of(record_name: str, value: Mapping[str, Any]) -> bytes:
 
 async def publish(
     topic: str,
-    lines: Iterable[str],
+    file: BinaryIO,
     client: Mapping[str, Any],
     say: Say,
     now_ms: int,
     check_only: bool = False,
 ) -> PublishReport:
-    """Publishes ``lines`` to ``topic``; ``client`` is the aiokafka connection (servers, security).
+    """Publishes the lines of ``file`` to ``topic``; ``client`` is the aiokafka connection.
 
     Bad and unacknowledged lines are told to ``say`` by number. Raises aiokafka's errors when the
     cluster cannot be reached at all.
     """
     record_name = schema_of(topic)
     codec = Codec(None)
+    schema = codec.contracts.current[record_name].schema
     report = PublishReport()
-    parsed = read_lines(lines, codec.contracts.current[record_name].schema, now_ms)
     if check_only:
-        for line in parsed:
-            _refuse(line, report, say) if line.problems else _count(report)
+        for line in read_lines(itertools.chain.from_iterable(arrivals(file)), schema, now_ms):
+            if not _refused(line, report, say):
+                report.accepted += 1
         return report
     partitions = await partition_count(topic, client)
     producer = AIOKafkaProducer(
@@ -129,19 +145,20 @@ async def publish(
     await producer.start()
     try:
         waiting: list[tuple[int, asyncio.Future[Any]]] = []
+        batches, number = arrivals(file), 1
         # A pipe may be slow: waiting for its next line must not hold up what is being sent.
-        while (line := await asyncio.to_thread(next, parsed, None)) is not None:
-            if line.problems:
-                _refuse(line, report, say)
-                continue
-            key = key_of(record_name, line.value)
-            value = codec.encode(record_name, line.value)
-            partition = 0 if partitions == 1 else partition_for(key, partitions)
-            sent = await producer.send(topic, value, key, partition)
-            waiting.append((line.number, sent))
-            if len(waiting) >= IN_FLIGHT_MAX:
-                await _settle(waiting, report, say)
-        await _settle(waiting, report, say)
+        while (texts := await asyncio.to_thread(next, batches, None)) is not None:
+            for line in read_lines(texts, schema, now_ms, number):
+                if _refused(line, report, say):
+                    continue
+                key = key_of(record_name, line.value)
+                value = codec.encode(record_name, line.value)
+                partition = 0 if partitions == 1 else partition_for(key, partitions)
+                waiting.append((line.number, await producer.send(topic, value, key, partition)))
+                if len(waiting) >= IN_FLIGHT_MAX:
+                    await _settle(waiting, report, say)
+            number += len(texts)
+            await _settle(waiting, report, say)
     finally:
         await producer.stop()
     return report
@@ -162,11 +179,9 @@ async def _settle(
     waiting.clear()
 
 
-def _refuse(line: Line, report: PublishReport, say: Say) -> None:
-    report.refused += 1
+def _refused(line: Line, report: PublishReport, say: Say) -> bool:
+    """Tells what is wrong with a line and counts it; false for a right one."""
     for problem in line.problems:
         say(f"line {line.number}: {problem}")
-
-
-def _count(report: PublishReport) -> None:
-    report.accepted += 1
+    report.refused += bool(line.problems)
+    return bool(line.problems)

@@ -10,7 +10,15 @@ import pytest
 
 from streams.codec import Codec
 from streams.commands.failures import CommandError
-from streams.commands.publish import Line, key_of, publish, read_lines, schema_of
+from streams.commands.publish import (
+    LINE_BYTES_MAX,
+    Line,
+    arrivals,
+    key_of,
+    publish,
+    read_lines,
+    schema_of,
+)
 
 NOW_MS = 1_082_040_960_000
 SCHEMA = Codec(None).contracts.current["event"].schema
@@ -18,7 +26,7 @@ ANN = {"event_id": "e1", "recipient_id": "ann", "category": "message"}
 
 
 def parsed(*texts: str) -> list[Line]:
-    return list(read_lines(texts, SCHEMA, NOW_MS))
+    return list(read_lines([text.encode() for text in texts], SCHEMA, NOW_MS))
 
 
 def test_a_time_that_is_required_and_left_out_is_now() -> None:
@@ -75,7 +83,23 @@ def test_keys_are_the_recipient_except_for_what_is_about_something_else() -> Non
 async def test_checking_sends_nothing_and_counts_every_line() -> None:
     said: list[str] = []
     unreachable: dict[str, Any] = {"bootstrap_servers": "127.0.0.1:1"}
-    lines = io.StringIO(f"{json.dumps(ANN)}\n\nnonsense\n")
+    lines = io.BytesIO(f"{json.dumps(ANN)}\n\nnonsense".encode())
     report = await publish("events.normal", lines, unreachable, said.append, NOW_MS, True)
     assert (report.accepted, report.refused, report.failed) == (1, 1, 0)
     assert said[0].startswith("line 3: not JSON")
+
+
+def test_lines_are_whole_however_they_arrive() -> None:
+    text = "".join(f"line {number}\n" for number in range(20_000)) + "the last"
+    lines = [line for batch in arrivals(io.BytesIO(text.encode())) for line in batch]
+    assert b"\n".join(lines).decode() == text
+
+
+def test_a_file_without_lines_is_refused_before_it_fills_the_memory() -> None:
+    with pytest.raises(CommandError, match="longer than"):
+        list(arrivals(io.BytesIO(b"x" * (LINE_BYTES_MAX * 2))))
+
+
+def test_bytes_that_are_no_text_are_a_bad_line() -> None:
+    (line,) = read_lines([b"\xff\xfe{}"], SCHEMA, NOW_MS)
+    assert line.problems
