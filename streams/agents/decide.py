@@ -25,8 +25,6 @@ from streams.core.claims import decide_claim
 from streams.core.model import (
     Claim,
     DeadLetter,
-    Destination,
-    DestinationInput,
     EventInput,
     Feedback,
     Input,
@@ -59,7 +57,7 @@ class DecideLogic:
         self.forwarded_count = 0
         self._switches: set[str] = set()
         self._readers: dict[str, Callable[[bytes, Source], tuple[str, Input]]] = {
-            **{topic: self._read_event for topic in topics.EVENTS},
+            **dict.fromkeys(topics.EVENTS, self._read_event),
             topics.PREFERENCES: self._read_preference,
             topics.DESTINATIONS: self._read_destination,
             topics.RECEIPTS: self._read_receipt,
@@ -141,7 +139,7 @@ class DecideLogic:
 
     def clock_after(self, batch: Batch) -> int:
         """The largest time of an event or tick seen so far; control records do not move it."""
-        times = [r.timestamp for r in batch.records if r.topic in CLOCK_TOPICS]
+        times: list[int] = [r.timestamp for r in batch.records if r.topic in CLOCK_TOPICS]
         return max([batch.now_ms, *times])
 
     def on_kill_switch(self, record: Record) -> None:
@@ -233,8 +231,12 @@ class DecideLogic:
         headers = (*((name, value) for name, value in record.headers), (FORWARDED, origin))
         result.outputs.append(
             Output(
-                record.topic, key, record.value, right,
-                record.timestamp if batch.stream_time else None, headers,
+                record.topic,
+                key,
+                record.value,
+                right,
+                record.timestamp if batch.stream_time else None,
+                headers,
             )
         )
         self.forwarded_count += 1
@@ -242,7 +244,8 @@ class DecideLogic:
             logger.warning(
                 "%d records came in on a wrong partition (latest: %s); producers need "
                 "partitioner=murmur2_random, see README",
-                self.forwarded_count, record.topic,
+                self.forwarded_count,
+                record.topic,
             )
         return True
 
@@ -267,13 +270,16 @@ class DecideLogic:
         return None
 
     def _removal(self, loser: Claim, at_ms: int) -> Output:
-        removal = DestinationInput(
-            loser.recipient_id,
-            Destination(loser.destination_id, loser.kind, "", loser.claimed_at_ms),
-            True, at_ms, Source("", 0, 0, 0), "claimed by another recipient",
-        )
+        removal = {
+            "recipient_id": loser.recipient_id,
+            "destination_id": loser.destination_id,
+            "kind": loser.kind,
+            "removed": True,
+            "at_ms": at_ms,
+            "reason": "claimed by another recipient",
+        }
         key = loser.recipient_id.encode()
-        value = self.codec.encode_destination(removal)
+        value = self.codec.encode("destination", removal)
         return Output(topics.DESTINATIONS, key, value, partition_for(key, self.partitions))
 
     def _claims(self, claims: list[Claim], result: Result) -> None:
@@ -281,7 +287,9 @@ class DecideLogic:
             key = claim.address_hash.encode()
             result.outputs.append(
                 Output(
-                    topics.DESTINATION_CLAIMS, key, self.codec.encode_claim(claim),
+                    topics.DESTINATION_CLAIMS,
+                    key,
+                    self.codec.encode_claim(claim),
                     partition_for(key, self.partitions),
                 )
             )
@@ -311,9 +319,9 @@ class DecideLogic:
                 "timestamp_ms": record.timestamp if record else -1,
                 "key": record.key if record else None,
                 "value": record.value if record else None,
-                "headers": [
-                    {"name": name, "value": header} for name, header in record.headers
-                ] if record else [],
+                "headers": [{"name": name, "value": header} for name, header in record.headers]
+                if record
+                else [],
                 "reason": letter.reason,
                 "detail": letter.detail[:1000],
                 "delivery": letter.delivery,

@@ -31,8 +31,17 @@ class RecipientWork:
     """State and effects of a recipient, batch-local."""
 
     __slots__ = (
-        "before", "claims", "dead_letters", "decided", "deliveries", "due_ms", "due_ms_before",
-        "is_new", "now_ms", "recipient_id", "state",
+        "before",
+        "claims",
+        "dead_letters",
+        "decided",
+        "deliveries",
+        "due_ms",
+        "due_ms_before",
+        "is_new",
+        "now_ms",
+        "recipient_id",
+        "state",
     )
 
     def __init__(self, state: RecipientState, due_ms: int | None, is_new: bool) -> None:
@@ -89,9 +98,7 @@ class RecipientWork:
             time_ms = delivery.decided_at_ms if stream_time else None
             outputs.append(Output(topic, key, codec.encode_delivery(delivery), None, time_ms))
         for decided_at_ms, entries in self.decided:
-            value = codec.encode_decision(
-                self.recipient_id, decided_at_ms, policy_version, entries
-            )
+            value = codec.encode_decision(self.recipient_id, decided_at_ms, policy_version, entries)
             time_ms = decided_at_ms if stream_time else None
             outputs.append(Output(topics.DECISIONS, key, value, None, time_ms))
         if self.claims:
