@@ -1,0 +1,58 @@
+"""Runs the templates of one delivery.
+
+The delivery's own variables are ``data`` (also by their bare names), ``count`` and ``actors`` of a
+digest, its ``items`` (newest last, each with its ``data``), ``category`` and ``locale``. Bare
+names never hide the ones that Flowstate gives.
+
+Invariant: nothing that a template does can raise out of ``render``; a subject or a title is one
+line.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from jinja2 import TemplateError as JinjaError
+from jinja2 import UndefinedError
+
+from streams.core.model import Delivery
+from streams.templates.catalogue import Templates
+from streams.templates.rendered import Rendered, RenderFailed
+
+DETAIL_CHARACTERS_MAX = 200
+LINE_ENDS = re.compile(r"[ \t\r\n\v\f\x1c-\x1e\x85\u2028\u2029]+")
+
+
+def render(delivery: Delivery, templates: Templates) -> Rendered | RenderFailed:
+    """Words for ``delivery``, or why there are none."""
+    digest = delivery.event_id is None
+    name = delivery.template or delivery.category
+    chosen = templates.choose(name, delivery.channel, delivery.locale, digest)
+    variables = _variables(delivery)
+    try:
+        title = one_line(chosen.title.render(variables))
+        body = chosen.body.render(variables).strip()
+        subject = one_line(chosen.subject.render(variables)) if chosen.subject else title
+        html = chosen.html.render(variables) if chosen.html else None
+    except UndefinedError as error:
+        return RenderFailed("template_variable", f"{name}: {error}"[:DETAIL_CHARACTERS_MAX])
+    except (JinjaError, ArithmeticError, LookupError, TypeError, ValueError) as error:
+        return RenderFailed("template_error", f"{name}: {error}"[:DETAIL_CHARACTERS_MAX])
+    return Rendered(title, body, subject, html)
+
+
+def one_line(text: str) -> str:
+    """``text`` with every run of line ends, tabs and plain spaces made one space."""
+    return LINE_ENDS.sub(" ", text).strip()
+
+
+def _variables(delivery: Delivery) -> dict[str, Any]:
+    variables: dict[str, Any] = dict(delivery.data)
+    variables["data"] = delivery.data
+    variables["count"] = delivery.count
+    variables["actors"] = delivery.actors
+    variables["items"] = delivery.items
+    variables["category"] = delivery.category
+    variables["locale"] = delivery.locale
+    return variables
