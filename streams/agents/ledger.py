@@ -1,0 +1,261 @@
+"""The ledger step: takes decisions, outcomes and receipts, and files them.
+
+One ``LedgerRunner`` per owned partition. Its topics are its changelog: rows, counters and the
+offsets behind them are one write, so after any crash it seeks to its own offsets and goes on; the
+group's offsets are only for lag displays, and carry the address at which this worker answers.
+
+Invariants: nothing is counted twice or left out, whatever dies when; a record that cannot be read
+is counted and passed by; a partition answers questions only once it has caught up with where its
+topics ended when it was taken over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+from rocksdict import Cache
+
+from streams import topics
+from streams.codec import Codec, DecodeError
+from streams.engine.api import Record, TemporarilyUnavailable
+from streams.engine.roles import Committed, Lane, PartitionContext, RoleSpec
+from streams.engine.settings import EngineSettings
+from streams.ledger import metrics
+from streams.ledger.database import is_damage
+from streams.ledger.queries import LedgerQueries
+from streams.ledger.rows import Rows, of_decision, of_outcome, of_receipt
+from streams.ledger.settings import LedgerSettings
+from streams.ledger.store import LedgerStore
+from streams.web.ledger_pages import LedgerWeb
+
+log = logging.getLogger(__name__)
+TOPICS = (topics.DECISIONS, topics.OUTCOMES, topics.RECEIPTS)
+_RECORD = {topics.DECISIONS: "decision", topics.OUTCOMES: "outcome", topics.RECEIPTS: "receipt"}
+_ROWS = {"decision": of_decision, "outcome": of_outcome, "receipt": of_receipt}
+
+
+class PositionBeyondEndError(Exception):
+    """The ledger has read further than its topic goes: the topic is not the one it was."""
+
+
+def rows_of(codec: Codec, records: Sequence[Record]) -> tuple[list[Rows], int]:
+    """(rows of the records in order, how many records could not be read)."""
+    found: list[Rows] = []
+    unreadable = 0
+    for record in records:
+        name = _RECORD[record.topic]
+        try:
+            found.append(_ROWS[name](codec.decode(name, record.value), record))
+        except DecodeError:
+            unreadable += 1
+    return found, unreadable
+
+
+class LedgerRunner:
+    """One partition of the ledger. Implements ``PartitionRunner``."""
+
+    def __init__(
+        self,
+        partition: int,
+        context: PartitionContext,
+        settings: LedgerSettings,
+        codec: Codec,
+        web: LedgerWeb,
+        cache: Cache,
+    ) -> None:
+        self.partition = partition
+        self._context = context
+        self._settings = settings
+        self._codec = codec
+        self._web = web
+        self._cache = cache
+        self._store: LedgerStore | None = None
+        self._caught_up_at: dict[str, int] = {}
+        self._positions: dict[str, int] = {}
+        self._committed: dict[str, int] = {}
+        self._stopping = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    # ------------------------------------------------------------------------ engine's contract
+
+    async def start(self) -> None:
+        """Opens the partition's ledger and seeks to where it left off."""
+        folder = Path(self._context.settings.data_folder) / "ledger"
+        store = LedgerStore(folder, self.partition, self._settings, self._cache)
+        self._store = store
+        ends = await self._context.end_offsets(TOPICS)
+        beginnings = await self._context.beginning_offsets(TOPICS)
+        stored = store.offsets()
+        for topic in TOPICS:
+            self._positions[topic] = self._first_position(
+                store, topic, stored.get(topic), beginnings[topic], ends[topic]
+            )
+        self._caught_up_at = dict(ends)
+        self._context.seek(self._positions)
+        self._web.take_over(self.partition, LedgerQueries(store, self._codec), self._is_ready)
+        await self._commit()
+
+    async def run(self) -> None:
+        """Takes, files, commits, until stopped."""
+        self._idle.clear()
+        try:
+            await self._run()
+        finally:
+            self._idle.set()
+
+    async def stop(self, graceful: bool) -> None:
+        """Finishes the batch at hand and closes the files."""
+        self._stopping = True
+        self._web.give_up(self.partition)
+        if graceful:
+            await self._idle.wait()
+        store, self._store = self._store, None
+        if store is None:
+            return
+        if graceful:
+            with contextlib.suppress(Exception):
+                # For displays only: where to go on is in the store.
+                await self._commit()
+            store.sync()
+        store.close()
+
+    # -------------------------------------------------------------------------------- its work
+
+    async def _run(self) -> None:
+        settings = self._settings
+        commit = _Every(settings.commit_ms)
+        sync = _Every(settings.sync_ms)
+        retention = _Every(settings.retention_check_ms)
+        while not self._stopping:
+            records = await self._context.take(
+                TOPICS, settings.records_max, settings.take_timeout_ms
+            )
+            store = self._store
+            if store is None:
+                return
+            if records:
+                await self._file(store, records)
+            self._positions = {topic: self._context.position(topic) for topic in TOPICS}
+            if sync.is_due():
+                store.sync()
+            if commit.is_due() and self._positions != self._committed:
+                await self._commit()
+            if retention.is_due():
+                self._drop_old(store)
+
+    async def _file(self, store: LedgerStore, records: Sequence[Record]) -> None:
+        """One batch: read, write, all of it or nothing."""
+        if not await self._prepare(records):
+            return
+        started = time.perf_counter()
+        found, unreadable = rows_of(self._codec, records)
+        offsets = {record.topic: record.offset + 1 for record in records}
+        try:
+            store.write(found, offsets)
+        except Exception as error:
+            if is_damage(error):
+                store.mark_damaged()
+            raise
+        self._context.progress()
+        metrics.BATCH_SECONDS.observe(time.perf_counter() - started)
+        for record in records:
+            metrics.RECORDS.labels(record.topic).inc()
+        if unreadable:
+            metrics.UNREADABLE.inc(unreadable)
+            log.warning(
+                "%d records of partition %d could not be read and are not in the ledger",
+                unreadable,
+                self.partition,
+            )
+
+    async def _prepare(self, records: Sequence[Record]) -> bool:
+        """Waits for whatever decoding needs; False when stopped before it was there."""
+        values = [record.value for record in records if record.topic == topics.RECEIPTS]
+        while values:
+            try:
+                await self._codec.prepare(values)
+                break
+            except TemporarilyUnavailable as error:
+                log.warning("partition %d of the ledger waits: %s", self.partition, error)
+                await asyncio.sleep(self._settings.retry_unavailable_ms / 1000)
+                if self._stopping:
+                    return False
+        return True
+
+    def _first_position(
+        self, store: LedgerStore, topic: str, stored: int | None, beginning: int, end: int
+    ) -> int:
+        if stored is None:
+            return beginning
+        if stored > end:
+            raise PositionBeyondEndError(
+                f"the ledger has read {topic} of partition {self.partition} up to {stored}, but it"
+                f" ends at {end}: the topic was made anew, or the log lost records. Restore the"
+                f" topic, or remove the folder ledger/{self.partition} to begin again."
+            )
+        if stored < beginning:
+            store.note_lost(beginning - stored)
+            metrics.LOST.inc(beginning - stored)
+            log.error(
+                "%d records of %s, partition %d, were deleted before the ledger read them",
+                beginning - stored,
+                topic,
+                self.partition,
+            )
+            return beginning
+        return stored
+
+    def _is_ready(self) -> bool:
+        return all(self._positions.get(t, 0) >= end for t, end in self._caught_up_at.items())
+
+    async def _commit(self) -> None:
+        metadata = msgspec.json.encode({"url": self._web.url}).decode()
+        await self._context.commit(
+            {topic: Committed(offset, metadata) for topic, offset in self._positions.items()}
+        )
+        self._committed = dict(self._positions)
+
+    def _drop_old(self, store: LedgerStore) -> None:
+        for reason, count in store.drop_old().items():
+            metrics.DROPPED.labels(reason).inc(count)
+            log.info("partition %d: dropped %d buckets (%s)", self.partition, count, reason)
+        metrics.BYTES.labels(str(self.partition)).set(store.size_bytes())
+
+
+class _Every:
+    """True at most once in so many milliseconds of the monotonic clock."""
+
+    def __init__(self, interval_ms: int) -> None:
+        self._interval_s = interval_ms / 1000
+        self._next = time.monotonic() + self._interval_s
+
+    def is_due(self) -> bool:
+        now = time.monotonic()
+        if now < self._next:
+            return False
+        self._next = now + self._interval_s
+        return True
+
+
+def ledger_role(settings: LedgerSettings, engine: EngineSettings, codec: Codec) -> RoleSpec:
+    """The ledger as the engine runs it, with its pages."""
+    cache = Cache(settings.block_cache_bytes)
+    web = LedgerWeb(settings, engine)
+
+    def runner(partition: int, context: PartitionContext) -> LedgerRunner:
+        return LedgerRunner(partition, context, settings, codec, web, cache)
+
+    return RoleSpec(
+        name="ledger",
+        lanes=(Lane("history", TOPICS, settings.records_max),),
+        runner_factory=runner,
+        services=(web,),
+        on_app=web.mount,
+    )

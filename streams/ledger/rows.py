@@ -1,0 +1,200 @@
+"""What a record of ``decisions``, ``outcomes`` or ``receipts`` becomes in the ledger: rows, counts.
+
+Pure. A row is the record's own bytes under a key that sorts a recipient's history by time; nothing
+is ever rewritten. Beside it stand index rows, so that whoever holds an id finds the recipient and
+the moments without a scan.
+
+Keys of a bucket::
+
+    r <recipient> <time> d <offset>                       a decision, at its decided_at_ms
+    r <recipient> <time> o <delivery id> <epoch> <attempt> an answer, at *its decision's* time
+    r <recipient> <time> r <offset>                       a receipt, at its append time
+    i <id> <time>                                         -> recipient; id of a notification,
+                                                          a digest or a delivery
+
+An answer is filed under the time its delivery was decided: the same try repeated by anyone gets
+the same key (that is the deduplication), an answer lies beside its decision, and one index row
+finds both. Times are 8 bytes, offsets 8, epoch and attempt 4 each, big endian; the recipient has a
+2-byte length before it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from hashlib import blake2b
+from struct import Struct
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+
+from streams.core.ids import event_digest, to_id
+from streams.engine.api import Record
+
+HOUR_MS = 3_600_000
+DAY_MS = 24 * HOUR_MS
+OTHER = "(other)"
+_U64 = Struct(">Q")
+_TRY = Struct(">II")
+RowKind = Literal["decision", "outcome", "receipt"]
+_KINDS: dict[int, RowKind] = {ord("d"): "decision", ord("o"): "outcome", ord("r"): "receipt"}
+
+
+class CountKey(NamedTuple):
+    """What is counted: entries by verdict, answers as ``answer:STATUS``, ``receipt:KIND``."""
+
+    category: str
+    channel: str
+    what: str
+    reason: str
+
+    def pack(self) -> bytes:
+        """The key's bytes in the database."""
+        return msgspec.msgpack.encode(tuple(self))
+
+    @classmethod
+    def unpack(cls, packed: bytes) -> CountKey:
+        """Bytes -> key."""
+        return msgspec.msgpack.decode(packed, type=cls)
+
+
+class Rows(NamedTuple):
+    """Everything that one record adds. An outcome whose key is there already is a repeat."""
+
+    kind: RowKind
+    time_ms: int
+    key: bytes
+    value: bytes
+    index_keys: tuple[bytes, ...]
+    """All have the same value."""
+    recipient: bytes
+    counts: Counter[CountKey]
+
+
+class Row(NamedTuple):
+    """A row as it is read back."""
+
+    kind: RowKind
+    time_ms: int
+    suffix: bytes
+    """What follows the recipient in the key: unique in a history, in order of time."""
+    value: bytes
+    """The record's Avro bytes."""
+
+
+def recipient_prefix(recipient: bytes) -> bytes:
+    """Start of every key of one recipient's history."""
+    return b"r" + len(recipient).to_bytes(2) + recipient
+
+
+def id_bytes(public_id: str) -> bytes:
+    """16 bytes for any id: the hex of one of ours, a hash of anything else."""
+    if len(public_id) == 32:
+        try:
+            return bytes.fromhex(public_id)
+        except ValueError:
+            pass
+    return blake2b(public_id.encode(), digest_size=16).digest()
+
+
+def index_key(public_id: str, time_ms: int) -> bytes:
+    """Index row's key."""
+    return b"i" + id_bytes(public_id) + _U64.pack(time_ms)
+
+
+def row_of(key: bytes, value: bytes, prefix_length: int) -> Row:
+    """A stored pair -> row."""
+    suffix = key[prefix_length:]
+    (time_ms,) = _U64.unpack_from(suffix)
+    kind = _KINDS[suffix[8]]
+    return Row(kind, time_ms, suffix, value[8:] if kind == "outcome" else value)
+
+
+def time_of_index(key: bytes) -> int:
+    """Time in an index row's key."""
+    return int.from_bytes(key[17:25])
+
+
+def of_decision(decision: Mapping[str, Any], record: Record) -> Rows:
+    """Rows of a decoded ``decision``."""
+    time_ms: int = decision["decided_at_ms"]
+    recipient: bytes = decision["recipient_id"].encode()
+    counts: Counter[CountKey] = Counter()
+    ids: dict[str, None] = {}
+    for entry in decision["entries"]:
+        if entry["subject_id"]:
+            ids[entry["subject_id"]] = None
+        if entry["digest_id"]:
+            ids[entry["digest_id"]] = None
+        category = _category(entry)
+        deliveries = entry["deliveries"]
+        if deliveries:
+            for sent in deliveries:
+                ids[sent["delivery_id"]] = None
+                key = CountKey(category, sent["channel"], entry["verdict"], entry["reason"])
+                counts[key] += 1
+        else:
+            counts[CountKey(category, "", entry["verdict"], entry["reason"])] += 1
+    suffix = b"d" + _U64.pack(record.offset)
+    return Rows(
+        "decision",
+        time_ms,
+        recipient_prefix(recipient) + _U64.pack(time_ms) + suffix,
+        record.value or b"",
+        tuple(index_key(name, time_ms) for name in ids),
+        recipient,
+        counts,
+    )
+
+
+def _category(entry: Mapping[str, Any]) -> str:
+    """An unknown category is whatever a producer wrote: never a counter of its own."""
+    if entry["reason"] == "unknown_category":
+        return "(unknown)"
+    category: str = entry["category"]
+    return category
+
+
+def of_outcome(outcome: Mapping[str, Any], record: Record) -> Rows:
+    """Rows of a decoded ``outcome``. Its value starts with its offset; the first one stays."""
+    time_ms: int = outcome["decided_at_ms"]
+    recipient: bytes = outcome["recipient_id"].encode()
+    key = (
+        recipient_prefix(recipient)
+        + _U64.pack(time_ms)
+        + b"o"
+        + id_bytes(outcome["delivery_id"])
+        + _TRY.pack(outcome["epoch"], outcome["attempt"])
+    )
+    count = CountKey(
+        outcome["category"], outcome["channel"], f"answer:{outcome['status']}", outcome["reason"]
+    )
+    return Rows(
+        "outcome",
+        time_ms,
+        key,
+        _U64.pack(record.offset) + (record.value or b""),
+        (),
+        recipient,
+        Counter({count: 1}),
+    )
+
+
+def of_receipt(receipt: Mapping[str, Any], record: Record) -> Rows:
+    """Rows of a decoded ``receipt``, indexed under whichever ids it names."""
+    time_ms = max(0, record.timestamp)
+    recipient_id: str = receipt["recipient_id"]
+    recipient = recipient_id.encode()
+    ids = {name for name in (receipt["notification_id"], receipt["delivery_id"]) if name}
+    if receipt["event_id"]:
+        ids.add(to_id(record.partition, event_digest(receipt["event_id"], recipient_id)))
+    key = recipient_prefix(recipient) + _U64.pack(time_ms) + b"r" + _U64.pack(record.offset)
+    return Rows(
+        "receipt",
+        time_ms,
+        key,
+        record.value or b"",
+        tuple(index_key(name, time_ms) for name in sorted(ids)),
+        recipient,
+        Counter({CountKey("", "", f"receipt:{receipt['kind']}", ""): 1}),
+    )

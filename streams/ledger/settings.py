@@ -1,0 +1,58 @@
+"""Every bound and choice of the ledger, by name, with its default.
+
+``streams/settings.py`` fills this from ``[ledger]`` in ``flowstate.toml``; tests make it directly.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class LedgerSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """One ledger worker. Times and sizes carry their unit."""
+
+    # -- how long history is kept
+    retention_days: int = 90
+    """A bucket whose last day is older than this (by the newest decision seen) is dropped whole.
+    A backtest over a long trace wants more days than the trace has."""
+    partition_bytes_max: int = 8 << 30
+    """Per partition: above it the oldest buckets go, whatever their age; never the newest."""
+    bucket_days: int = 1
+    """Days in one bucket (a column family). A partition keeps the value it was created with."""
+    buckets_max: int = 120
+    """Open buckets per partition; the oldest go first. Each costs a little memory and a file."""
+    hours_kept_max: int = 24 * 90
+    """Hours of counters kept per partition for ``/v1/reasons``; totals are kept for ever."""
+    count_keys_max: int = 5_000
+    """Distinct (category, channel, what, reason) per partition; beyond it they count as
+    ``(other)``, so that a flood of made-up categories cannot fill the disk."""
+
+    # -- taking
+    records_max: int = 2_000
+    take_timeout_ms: int = 500
+    commit_ms: int = 1_000
+    """Group offsets (lag displays, and who owns a partition) are committed this often."""
+    retention_check_ms: int = 60_000
+    sync_ms: int = 1_000
+    """How much a power cut may make the ledger read again from its topics; a killed process loses
+    nothing."""
+    retry_unavailable_ms: int = 500
+
+    # -- memory
+    block_cache_bytes: int = 64 << 20
+    """Shared by all partitions of the worker."""
+    write_buffer_bytes: int = 8 << 20
+    """Per partition, over all its buckets."""
+
+    # -- answering
+    timeline_rows_max: int = 200
+    """Rows in one page of a timeline."""
+    trace_rows_max: int = 2_000
+    """Rows looked at for one notification; a trace that is cut says so."""
+    members_shown_max: int = 50
+    """Members of a digest that its trace lists; the count is exact."""
+    hours_asked_max: int = 24 * 31
+    proxy_timeout_ms: int = 1_000
+    owners_cached_ms: int = 1_000
+    """How long an answer to "who owns this partition" is believed."""
+    retry_after_s: int = 1

@@ -1,0 +1,251 @@
+"""The ledger's questions over HTTP, as JSON for machines.
+
+``GET /v1/recipients/{id}/timeline?before=&limit=``, ``/v1/notifications/{id}`` (of a notification,
+digest or delivery), ``/v1/events/{recipient}/{event_id}``, ``/v1/totals``, ``/v1/reasons?hours=``.
+
+Whoever is asked answers: for a partition owned elsewhere it asks the owner, once. While a
+partition has no owner, or its owner is catching up, the answer is 503 with ``Retry-After``, never
+a stale or partial history. Totals are over all partitions and say whether any is missing.
+
+Mounted on the aiohttp application behind Faust's web server, with plain aiohttp handlers: Faust's
+``@app.page`` has no way to pass a response of another worker through as it is (its router drops
+the body and has no hop guard), and these can be tested without a Faust app. Every reading of a
+person's history is written to the audit log, with the recipient hashed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from streams.core.ids import hash8, partition_of
+from streams.engine.settings import EngineSettings
+from streams.ledger import metrics
+from streams.ledger.documents import Count, PartitionTotals, Totals
+from streams.ledger.queries import LedgerQueries
+from streams.ledger.settings import LedgerSettings
+from streams.partitioning import partition_of_recipient
+from streams.web.owners import HOP_HEADER, Owners
+
+audit = logging.getLogger("flowstate.audit")
+Answer = Callable[[LedgerQueries], Any]
+_HOURS_DEFAULT = 24
+
+
+class LedgerWeb:
+    """The pages of one ledger worker. A ``WorkerService``: started once, shared by all runners."""
+
+    def __init__(self, settings: LedgerSettings, engine: EngineSettings) -> None:
+        self._settings = settings
+        self._engine = engine
+        self._owners = Owners(settings, engine)
+        self._mine: dict[int, tuple[LedgerQueries, Callable[[], bool]]] = {}
+        self._faust_app: Any = None
+
+    # ------------------------------------------------------------------------------- its owners
+
+    async def start(self) -> None:
+        """Called once before the first runner starts."""
+        await self._owners.start()
+
+    async def stop(self) -> None:
+        """Called once after the last runner has stopped."""
+        await self._owners.stop()
+
+    def mount(self, faust_app: Any) -> None:
+        """Adds the pages to a worker's web server, before it starts."""
+        self._faust_app = faust_app
+        faust_app.web.web_app.add_routes(self.routes())
+
+    def routes(self) -> list[web.RouteDef]:
+        """The pages as aiohttp knows them."""
+        return [
+            web.get("/v1/recipients/{recipient_id}/timeline", self.timeline),
+            web.get("/v1/notifications/{public_id}", self.notification),
+            web.get("/v1/events/{recipient_id}/{event_id}", self.event),
+            web.get("/v1/totals", self.totals),
+            web.get("/v1/reasons", self.reasons),
+        ]
+
+    def take_over(
+        self, partition: int, queries: LedgerQueries, is_ready: Callable[[], bool]
+    ) -> None:
+        """From now on this worker answers for the partition, as soon as ``is_ready()``."""
+        self._mine[partition] = (queries, is_ready)
+
+    def give_up(self, partition: int) -> None:
+        """The partition goes elsewhere. Its store may be closed right after."""
+        self._mine.pop(partition, None)
+
+    @property
+    def url(self) -> str:
+        """Where other workers reach this one."""
+        engine = self._engine
+        if engine.advertised_url:
+            return engine.advertised_url
+        port = engine.web_port
+        if port == 0 and self._faust_app is not None:
+            addresses = self._faust_app.web._runner.addresses
+            port = addresses[0][1] if addresses else 0
+        return f"http://{engine.web_host}:{port}"
+
+    # -------------------------------------------------------------------------------- the pages
+
+    async def timeline(self, request: web.Request) -> web.Response:
+        """A page of a recipient's history, newest first."""
+        recipient_id = request.match_info["recipient_id"]
+        before = request.query.get("before")
+        limit = _whole(request, "limit", self._settings.timeline_rows_max)
+        _audit(request, recipient_id)
+        partition = partition_of_recipient(recipient_id, self._engine.partitions)
+
+        def answer(queries: LedgerQueries) -> Any:
+            try:
+                return queries.timeline(recipient_id, before, limit)
+            except ValueError as error:
+                raise _refusal(web.HTTPBadRequest, "'before' is not a cursor") from error
+
+        return await self._answer("timeline", request, partition, answer)
+
+    async def notification(self, request: web.Request) -> web.Response:
+        """Trace of a notification, a digest, or what a delivery belongs to."""
+        public_id = request.match_info["public_id"].replace("-", "").lower()
+        try:
+            partition = partition_of(public_id)
+        except ValueError as error:
+            raise _refusal(web.HTTPBadRequest, f"not an id of ours: {error}") from error
+        if partition >= self._engine.partitions:
+            raise _refusal(web.HTTPNotFound, f"there is no partition {partition}")
+        _audit(request, public_id)
+        return await self._answer(
+            "notification", request, partition, lambda queries: queries.notification(public_id)
+        )
+
+    async def event(self, request: web.Request) -> web.Response:
+        """Trace of an event of a recipient."""
+        recipient_id = request.match_info["recipient_id"]
+        event_id = request.match_info["event_id"]
+        _audit(request, recipient_id)
+        partition = partition_of_recipient(recipient_id, self._engine.partitions)
+        return await self._answer(
+            "event", request, partition, lambda queries: queries.event(recipient_id, event_id)
+        )
+
+    async def totals(self, request: web.Request) -> web.Response:
+        """Counts since the beginning, over all partitions."""
+        return await self._everywhere("totals", request, lambda q: q.totals()[1])
+
+    async def reasons(self, request: web.Request) -> web.Response:
+        """Counts by hour, over all partitions."""
+        hours = _whole(request, "hours", _HOURS_DEFAULT)
+        return await self._everywhere("reasons", request, lambda q: q.reasons(hours))
+
+    # ------------------------------------------------------------------------------ who answers
+
+    async def _answer(
+        self, page: str, request: web.Request, partition: int, answer: Answer
+    ) -> web.Response:
+        response = await self._answer_or_pass_on(request, partition, answer)
+        metrics.QUERIES.labels(page, str(response.status)).inc()
+        return response
+
+    async def _answer_or_pass_on(
+        self, request: web.Request, partition: int, answer: Answer
+    ) -> web.Response:
+        mine = self._mine.get(partition)
+        if mine is not None:
+            queries, is_ready = mine
+            if not is_ready():
+                return self._not_now(f"partition {partition} is catching up")
+            found = answer(queries)
+            if found is None:
+                return _json({"error": "nothing is recorded about it"}, status=404)
+            return _json(found)
+        if HOP_HEADER in request.headers:
+            return self._not_now(f"partition {partition} is not here any more")
+        url = (await self._owners.all()).get(partition)
+        if url is None or url == self.url:
+            return self._not_now(f"partition {partition} has no owner")
+        passed_on = await self._owners.ask(url, request.raw_path)
+        return passed_on or self._not_now(f"the owner of partition {partition} does not answer")
+
+    async def _everywhere(
+        self, page: str, request: web.Request, counts_of: Callable[[LedgerQueries], list[Count]]
+    ) -> web.Response:
+        """Local partitions, and those of every other worker unless asked by one."""
+        states: dict[int, PartitionTotals] = {}
+        counts: Counter[Count] = Counter()
+        for queries, is_ready in list(self._mine.values()):
+            if is_ready():
+                state, _ = queries.totals()
+                states[state.partition] = state
+                _add(counts, counts_of(queries))
+        if HOP_HEADER not in request.headers:
+            owners = await self._owners.all()
+            elsewhere = {url for p, url in owners.items() if p not in self._mine} - {self.url}
+            asked: list[Awaitable[web.Response | None]] = [
+                self._owners.ask(url, request.raw_path) for url in sorted(elsewhere)
+            ]
+            for answer in await asyncio.gather(*asked):
+                if answer is None or answer.status != 200 or not isinstance(answer.body, bytes):
+                    continue
+                other = msgspec.json.decode(answer.body, type=Totals)
+                # A partition that has just moved may be in two answers: counted once, not twice.
+                if states.keys().isdisjoint(state.partition for state in other.partitions):
+                    states.update((state.partition, state) for state in other.partitions)
+                    _add(counts, other.counts)
+        totals = Totals(
+            [states[partition] for partition in sorted(states)],
+            [msgspec.structs.replace(key, count=n) for key, n in sorted(counts.items(), key=str)],
+            len(states) == self._engine.partitions,
+        )
+        metrics.QUERIES.labels(page, "200").inc()
+        return _json(totals)
+
+    def _not_now(self, why: str) -> web.Response:
+        response = _json({"error": why, "retry_after_s": self._settings.retry_after_s}, status=503)
+        response.headers["Retry-After"] = str(self._settings.retry_after_s)
+        return response
+
+
+def _add(counts: Counter[Count], more: list[Count]) -> None:
+    for count in more:
+        counts[msgspec.structs.replace(count, count=0)] += count.count
+
+
+def _json(document: Any, status: int = 200) -> web.Response:
+    body = msgspec.json.encode(document)
+    return web.Response(body=body, status=status, content_type="application/json", charset="utf-8")
+
+
+def _refusal(kind: type[web.HTTPException], why: str) -> web.HTTPException:
+    body = msgspec.json.encode({"error": why})
+    return kind(body=body, content_type="application/json")
+
+
+def _whole(request: web.Request, name: str, default: int) -> int:
+    text = request.query.get(name)
+    if text is None:
+        return default
+    if not text.isascii() or not text.isdigit() or len(text) > 9:
+        raise _refusal(web.HTTPBadRequest, f"'{name}' must be a whole number, not {text[:32]!r}")
+    return int(text)
+
+
+def _audit(request: web.Request, who: str) -> None:
+    """Who was looked up by whom; the name itself is never written."""
+    if HOP_HEADER not in request.headers:
+        audit.info(
+            "history read: %s of %s by %s",
+            request.match_info.route.resource.canonical
+            if request.match_info.route.resource
+            else "",
+            hash8(who).hex(),
+            request.remote,
+        )
