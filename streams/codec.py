@@ -7,50 +7,44 @@ says what is wrong with it.
 
 Invariants
 - No IO while decoding. Ids of a registry are resolved before, by ``prepare``.
-- Everything that grows is bounded: registry ids, refusals, the size of a value.
-- A writer's schema is compiled against ours once (``avro_reader``); from then on old and new
+- Everything that grows is bounded: what is known of a registry, the size of a value.
+- A writer's schema is compiled against ours once (``wire/reader.py``); from then on old and new
   producers cost the same.
 """
 
 from __future__ import annotations
 
-import difflib
-import io
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-import fastavro
 import msgspec
-from fastavro.validation import ValidationError
 
-from streams.avro_reader import READ_FAILURES, Reader, SchemaRefusedError, compile_reader
-from streams.avro_writer import Writer, compile_writer
 from streams.core import model
 from streams.registry import Answer, RegistryClient
-from streams.wire import Contracts, confluent_header, header_of, load_contracts
+from streams.wire.checked import CheckedWriter, EncodeError
+from streams.wire.contracts import Contracts, header_of, load_contracts
+from streams.wire.known import KnownSchemas
+from streams.wire.primitives import READ_FAILURES, Reader, SchemaRefusedError, Writer
+from streams.wire.reader import compile_reader
+from streams.wire.writer import compile_writer
+
+__all__ = ["Codec", "DecodeError", "EncodeError"]
 
 VALUE_BYTES_MAX = 1_048_576
 """A larger value is refused unread; Kafka's own default is about this."""
-REGISTRY_IDS_MAX = 10_000
-"""Registry ids remembered; the oldest make room."""
-REFUSALS_MAX = 10_000
-"""Registry ids remembered as unreadable; the oldest make room."""
-REFUSAL_SECONDS = 30.0
-"""After this an unknown id is asked for again: it may have been registered since."""
 
 
 class DecodeError(Exception):
-    """A value that cannot be read. ``reason`` is a code, ``detail`` a sentence without data."""
+    """A value that cannot be read. ``reason`` is a code, ``detail`` a sentence without data.
+
+    Codes: ``empty``, ``too_large``, ``bad_magic``, ``unknown_schema``, ``incompatible_schema``
+    and ``malformed``.
+    """
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
         self.detail = detail
-
-
-class EncodeError(ValueError):
-    """A mapping that does not fit its record; the text says which field and what is expected."""
 
 
 def _fields(*values: Any) -> tuple[Any, ...]:
@@ -92,21 +86,13 @@ class Codec:
         *,
         contracts: Contracts | None = None,
         registry: RegistryClient | None = None,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.contracts = contracts or load_contracts()
         self._registry = registry or (RegistryClient(registry_url) if registry_url else None)
-        self._clock = clock
-        self._writers: dict[bytes, Any] = {}
-        for _, contract in self.contracts.released:
-            self._writers[contract.header] = contract.schema
-        for contract in self.contracts.current.values():
-            self._writers[contract.header] = contract.schema
-        self._registry_headers: dict[bytes, None] = {}
-        self._refusals: dict[bytes, tuple[float, str]] = {}
+        self._known = KnownSchemas(self.contracts, self._registry, self._forget)
         self._structs: dict[str, dict[bytes, Reader]] = {n: {} for n in CONSTRUCTORS}
         self._mappings: dict[str, dict[bytes, Reader]] = {n: {} for n in self.contracts.current}
-        self._parsed: dict[str, Any] = {}
+        self._checked: dict[str, CheckedWriter] = {}
         self._events = self._structs["event"]
         self._delivery = self._writer("delivery")
         self._claim = self._writer("claim")
@@ -195,73 +181,31 @@ class Codec:
 
         Raises DecodeError when nobody knows the writer.
         """
-        writer = self._writers.get(header)
+        writer = self._known.writer(header)
         if writer is None:
-            raise self._unknown(header)
-        as_structs = readers is self._structs.get(record)
-        constructors = CONSTRUCTORS if as_structs else None
-        ours = self.contracts.current[record].schema
+            raise DecodeError(*self._known.why_unknown(header))
+        constructors = CONSTRUCTORS if readers is self._structs.get(record) else None
         try:
-            read = compile_reader(writer, ours, constructors)
+            read = compile_reader(writer, self.contracts.current[record].schema, constructors)
         except SchemaRefusedError as refused:
             read = _refusing("incompatible_schema", str(refused))
         readers[header] = read
         return read
-
-    def _unknown(self, header: bytes) -> DecodeError:
-        if header[0] == 0:
-            if len(header) < 5:
-                return DecodeError("malformed", "the record is cut short")
-            schema_id = int.from_bytes(header[1:], "big")
-            if header in self._refusals:
-                return DecodeError("unknown_schema", self._refusals[header][1])
-            if self._registry is None:
-                return DecodeError("unknown_schema", f"schema id {schema_id}, and no registry")
-            return DecodeError("unknown_schema", f"schema id {schema_id} was not resolved")
-        if header[:2] != b"\xc3\x01":
-            return DecodeError("bad_magic", "starts neither as Avro single-object nor Confluent")
-        if len(header) < 10:
-            return DecodeError("malformed", "the record is cut short")
-        return DecodeError("unknown_schema", f"fingerprint {header[2:].hex()} is not known")
-
-    # ---------------------------------------------------------------------------------- registry
 
     async def prepare(self, values: Iterable[bytes | None]) -> None:
         """Resolves the registry ids among ``values`` that are not known yet.
 
         Call it before decoding them. Raises ``TemporarilyUnavailable`` when the registry is away.
         """
-        headers = {value[:5] for value in values if value and value[0] == 0}
-        headers.difference_update(self._registry_headers)
-        if not headers or self._registry is None:
-            return
-        now = self._clock()
-        for header in sorted(headers):
-            refused = self._refusals.get(header)
-            if len(header) == 5 and (refused is None or now - refused[0] >= REFUSAL_SECONDS):
-                answer = await self._registry.schema(int.from_bytes(header[1:], "big"))
-                self._learn(header, answer)
+        await self._known.prepare(values)
 
     def learn(self, schema_id: int, schema: Any) -> None:
         """Makes a registry's id known without asking for it."""
-        self._learn(confluent_header(schema_id), Answer(schema))
+        self._known.learn(schema_id, Answer(schema))
 
-    def _learn(self, header: bytes, answer: Answer) -> None:
-        if answer.schema is None:
-            self._refusals.pop(header, None)
-            if len(self._refusals) >= REFUSALS_MAX:
-                del self._refusals[next(iter(self._refusals))]
-            self._refusals[header] = (self._clock(), answer.refusal)
-            return
-        if len(self._registry_headers) >= REGISTRY_IDS_MAX:
-            oldest = next(iter(self._registry_headers))
-            del self._registry_headers[oldest]
-            del self._writers[oldest]
-            for readers in (*self._structs.values(), *self._mappings.values()):
-                readers.pop(oldest, None)
-        self._refusals.pop(header, None)
-        self._writers[header] = answer.schema
-        self._registry_headers[header] = None
+    def _forget(self, header: bytes) -> None:
+        for readers in (*self._structs.values(), *self._mappings.values()):
+            readers.pop(header, None)
 
     async def close(self) -> None:
         """Closes the connections to the registry."""
@@ -313,21 +257,11 @@ class Codec:
 
     def encode(self, record_name: str, mapping: Mapping[str, Any]) -> bytes:
         """Any record from a mapping, checked. Raises EncodeError naming the field."""
-        contract = self.contracts.current[record_name]
-        schema = self._parsed.get(record_name)
-        if schema is None:
-            schema = self._parsed[record_name] = fastavro.parse_schema(contract.schema)
-        _check_names(record_name, schema, mapping)
-        output = io.BytesIO()
-        output.write(contract.header)
-        try:
-            fastavro.validate(mapping, schema, raise_errors=True)
-            fastavro.schemaless_writer(output, schema, mapping, disable_tuple_notation=True)
-        except ValidationError as error:
-            raise EncodeError("; ".join(str(one) for one in error.errors)) from None
-        except (ValueError, TypeError, AttributeError, OverflowError, KeyError) as error:
-            raise EncodeError(f"{record_name}: {error}") from None
-        return output.getvalue()
+        writer = self._checked.get(record_name)
+        if writer is None:
+            writer = CheckedWriter(self.contracts.current[record_name])
+            self._checked[record_name] = writer
+        return writer.encode(mapping)
 
 
 def _unreadable_size(value: bytes | None) -> DecodeError:
@@ -341,17 +275,3 @@ def _refusing(reason: str, detail: str) -> Reader:
         raise DecodeError(reason, detail)
 
     return read
-
-
-def _check_names(record: str, schema: Any, mapping: Mapping[str, Any]) -> None:
-    """A misspelt optional field would be lost without a word; a missing one is named."""
-    fields = {field["name"]: field for field in schema["fields"]}
-    wrong = []
-    for name in mapping:
-        if name not in fields:
-            near = difflib.get_close_matches(str(name), fields, 1)
-            wrong.append(f"{record} has no field {name}" + (f"; {near[0]}?" if near else ""))
-    missing = [n for n, f in fields.items() if "default" not in f and n not in mapping]
-    wrong += [f"{record}.{name} is missing" for name in missing]
-    if wrong:
-        raise EncodeError("; ".join(wrong))

@@ -21,7 +21,19 @@ import struct
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import fastavro
+from streams.wire.primitives import (
+    PRIMITIVES,
+    Reader,
+    Schema,
+    SchemaRefusedError,
+    described,
+    kind_of,
+    parse,
+    read_count,
+    read_length,
+    read_long,
+    refuse,
+)
 
 NODES_MAX = 5_000
 """Types in a schema once its names are written out; a schema bomb has more."""
@@ -29,12 +41,6 @@ DEPTH_MAX = 24
 """How deep types may nest; our own need six."""
 BLOCKS_MAX = 8
 """How deep arrays and maps may nest: Python allows 20 nested loops, each needs two."""
-
-Schema = Any
-"""A parsed schema: ``str``, ``list`` or ``dict``, as in its JSON."""
-Reader = Callable[[bytes, int], Any]
-"""``read(data, start)``: the value that begins at ``start`` and ends with ``data``."""
-READ_FAILURES = (IndexError, ValueError, struct.error)
 
 _PROMOTIONS = {
     ("int", "long"): "{}",
@@ -46,73 +52,6 @@ _PROMOTIONS = {
     ("string", "bytes"): "{}.encode()",
     ("bytes", "string"): "{}.decode()",
 }
-_HIGH_BITS = sum(128 << (7 * place) for place in range(5))
-_PRIMITIVES = {"null", "boolean", "int", "long", "float", "double", "bytes", "string"}
-
-
-class MalformedError(ValueError):
-    """The bytes are not what their writer's schema says."""
-
-
-class SchemaRefusedError(ValueError):
-    """A writer's schema that cannot be read as ours, or that is not safe to read at all."""
-
-
-def parse(schema: Schema) -> tuple[Schema, dict[str, Schema]]:
-    """A schema (JSON as Python) with full names, and its named types. Raises SchemaRefusedError."""
-    named: dict[str, Schema] = {}
-    try:
-        parsed = fastavro.parse_schema(schema, named_schemas=named, _force=True)
-    except RecursionError as error:
-        raise SchemaRefusedError("the schema nests too deep") from error
-    except Exception as error:  # the library names no common base for what a bad schema raises
-        raise SchemaRefusedError(f"not an Avro schema: {type(error).__name__}: {error}") from error
-    return parsed, named
-
-
-def read_long(data: bytes, start: int) -> tuple[int, int]:
-    """(value, next position) of a zig-zag varint of at most 64 bits."""
-    chunk = data[start : start + 6]
-    if len(chunk) == 6:  # what a time in milliseconds takes from 2004 to 2039, in one step
-        a, b, c, d, e, f = chunk
-        if f < 128 <= a & b & c & d & e:
-            value = a + (b << 7) + (c << 14) + (d << 21) + (e << 28) + (f << 35) - _HIGH_BITS
-            return (value >> 1) ^ -(value & 1), start + 6
-    value = shift = 0
-    for position in range(start, start + 10):
-        byte = data[position]
-        value |= (byte & 127) << shift
-        if byte < 128:
-            if value >> 64:
-                break
-            return (value >> 1) ^ -(value & 1), position + 1
-        shift += 7
-    raise MalformedError("a number has more than 64 bits")
-
-
-def _read_length(data: bytes, start: int) -> tuple[int, int]:
-    """(twice the length, next position) of a text or bytes; the caller halves it."""
-    length, position = read_long(data, start)
-    if not 0 <= length <= len(data) - position:
-        raise MalformedError("a length is beyond the record")
-    return length << 1, position
-
-
-def _read_count(data: bytes, start: int) -> tuple[int, int]:
-    """(twice the items, next position) of a block that has some; a negative count has a size."""
-    count, position = read_long(data, start)
-    if count < 0:
-        count = -count
-        size, position = read_long(data, position)
-        if not 0 <= size <= len(data) - position:
-            raise MalformedError("a block is beyond the record")
-    if not 0 < count <= len(data) - position:
-        raise MalformedError("a block's count is beyond the record")
-    return count << 1, position
-
-
-def _refuse(why: str) -> Any:
-    raise MalformedError(why)
 
 
 def compile_reader(
@@ -147,11 +86,12 @@ class _Compiler:
         self.nodes = 0
         self.blocks = 0
         self.path: list[str] = []
+        self.empty: dict[str, bool] = {}
         self.scope: dict[str, Any] = {
             "read_long": read_long,
-            "read_length": _read_length,
-            "read_count": _read_count,
-            "refuse": _refuse,
+            "read_length": read_length,
+            "read_count": read_count,
+            "refuse": refuse,
             "unpack_from": struct.unpack_from,
         }
 
@@ -185,13 +125,13 @@ class _Compiler:
 
     def written(self, schema: Schema) -> Schema:
         """The definition behind a name in the writer's schema."""
-        if isinstance(schema, str) and schema not in _PRIMITIVES:
+        if isinstance(schema, str) and schema not in PRIMITIVES:
             return self.writer_names[schema]
         return schema
 
     def wanted(self, schema: Schema) -> Schema:
         """The definition behind a name in the reader's schema."""
-        if isinstance(schema, str) and schema not in _PRIMITIVES:
+        if isinstance(schema, str) and schema not in PRIMITIVES:
             return self.reader_names[schema]
         return schema
 
@@ -211,13 +151,13 @@ class _Compiler:
         if isinstance(reader, list):
             branch = next((b for b in reader if self.matches(writer, self.wanted(b))), None)
             if branch is None:
-                raise self.refused(f"{kind_of(writer)} is no branch of ours")
+                raise self.refused(f"{described(writer)} is no branch of ours")
             reader = branch
         reader = None if reader is None else self.wanted(reader)
         if reader is not None and not self.matches(writer, reader):
-            raise self.refused(f"{kind_of(writer)} cannot be read as {kind_of(reader)}")
+            raise self.refused(f"{described(writer)} cannot be read as {described(reader)}")
         kind = kind_of(writer)
-        if kind in _PRIMITIVES:
+        if kind in PRIMITIVES:
             self.primitive(kind, None if reader is None else kind_of(reader), target)
         else:
             getattr(self, kind)(writer, reader, target)
@@ -333,7 +273,7 @@ class _Compiler:
         self, writer: Schema, reader: Schema | None, item: str, key: str | None, keep: str
     ) -> None:
         """Emits the loops over blocks and items; ``keep`` is what is done with each item."""
-        if key is None and self.size_min(writer, 0) == 0:
+        if key is None and self.takes_no_bytes(writer):
             raise self.refused("an array whose items take no bytes")
         self.blocks += 1
         if self.blocks > BLOCKS_MAX:
@@ -359,15 +299,17 @@ class _Compiler:
         self.indent -= 2
         self.blocks -= 1
 
-    def size_min(self, schema: Schema, depth: int) -> int:
-        """Fewest bytes that a value takes (0, or at least 1)."""
+    def takes_no_bytes(self, schema: Schema) -> bool:
+        """Whether a value can be of no bytes at all: then a count would cost nothing to write."""
         schema = self.written(schema)
         kind = kind_of(schema)
-        if kind == "null" or (kind == "fixed" and schema["size"] == 0):
-            return 0
-        if kind == "record" and depth <= DEPTH_MAX:
-            return max((self.size_min(f["type"], depth + 1) for f in schema["fields"]), default=0)
-        return 1
+        if kind == "record":
+            name = schema["name"]
+            if name not in self.empty:
+                self.empty[name] = False  # a record within itself is refused elsewhere
+                self.empty[name] = all(self.takes_no_bytes(f["type"]) for f in schema["fields"])
+            return self.empty[name]
+        return kind == "null" or (kind == "fixed" and schema["size"] == 0)
 
     def record(self, writer: Schema, reader: Schema | None, target: str) -> None:
         wanted = {} if reader is None else {f["name"]: f for f in reader["fields"]}
@@ -419,13 +361,3 @@ class _Compiler:
         if kind == "map":
             return {key: self.default(schema["values"], item) for key, item in value.items()}
         return float(value) if kind in ("float", "double") else value
-
-
-def kind_of(schema: Schema) -> str:
-    """``record``, ``string``, ``union``, ...: the outer type of a schema."""
-    if isinstance(schema, list):
-        return "union"
-    if isinstance(schema, dict):
-        inner = schema["type"]
-        return inner if isinstance(inner, str) else kind_of(inner)
-    return str(schema)
