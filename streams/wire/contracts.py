@@ -46,7 +46,7 @@ class Contracts(msgspec.Struct, frozen=True):
 
 def schemas_folder() -> Path:
     """``schemas/`` of the checkout, else the copy inside the installed package."""
-    package = Path(__file__).resolve().parent
+    package = Path(__file__).resolve().parents[1]
     for folder in (package.parent / "schemas", package / "schemas"):
         if (folder / "event.avsc").is_file():
             return folder
