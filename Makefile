@@ -63,11 +63,13 @@ bench: $(STAMP) ## Measure throughput and latency on this machine
 faults: $(STAMP) ## Kill, stop and damage things, then check the ledgers (minutes)
 	@$(BIN)/python -m pytest -m faults --timeout 900 $(PYTEST_ARGS)
 
-lock: ## Pin requirements.in and requirements-dev.in again
+lock: ## Pin everything again: both requirements files and Kafka's jars
 	@test -x .venv-lock/bin/pip-compile || { $(PYTHON) -m venv .venv-lock && \
 		.venv-lock/bin/pip install --quiet pip-tools; }
 	@$(PIP_COMPILE) -o requirements.lock requirements.in
 	@$(PIP_COMPILE) -o requirements-dev.lock requirements-dev.in
+	@$(MAKE) --no-print-directory install
+	@$(BIN)/python -m streams.local.jars
 
 clean: ## Remove the venv, caches and what runs left behind
 	@rm -rf $(VENV) .venv-lock .flowstate build dist mutants .mypy_cache .pytest_cache .ruff_cache
