@@ -119,6 +119,10 @@ class SharedReader:
         end = self._assignment().state_value(tp).lso
         return None if end is None else int(end)
 
+    def at_hand(self, tp: TopicPartition) -> bool:
+        """Whether ``drain`` would find something now."""
+        return tp in self._consumer._fetcher._records
+
     def drain(self, tp: TopicPartition, records_max: int) -> list[Record]:
         """What is already here of one partition, at most ``records_max``. Never waits.
 

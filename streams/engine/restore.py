@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 from aiokafka import TopicPartition
@@ -61,6 +61,7 @@ class Restorer:
         reader: SharedReader,
         ends: EndOffsets,
         settings: EngineSettings,
+        on_progress: Callable[[Progress], None],
     ) -> None:
         self._tp = tp
         self._store = store
@@ -68,6 +69,7 @@ class Restorer:
         self._reader = reader
         self._ends = ends
         self._settings = settings
+        self._on_progress = on_progress
         self.progress = Progress()
         self.complete_from_start = True
         """False when the log had lost its beginning and the store did not have it either."""
@@ -125,6 +127,7 @@ class Restorer:
                 )  # fmt: skip
         self.progress.position = self._reader.position(self._tp)
         self.progress.done = True
+        self._on_progress(self.progress)
 
     async def follow(self) -> None:
         """Keeps a standby warm until cancelled."""
@@ -139,6 +142,7 @@ class Restorer:
             self._apply(records)
             self.progress.records += len(records)
             self.progress.position = self._reader.position(self._tp)
+            self._on_progress(self.progress)
         return len(records)
 
     def _apply(self, records: Sequence[Record]) -> None:

@@ -31,6 +31,7 @@ import msgspec
 from streams.engine.api import Record
 from streams.engine.settings import EngineSettings
 from streams.tables import TableSpec
+from streams.topics import TopicSpec
 
 
 class Fenced(Exception):  # noqa: N818 (a state, named for what happened)
@@ -50,6 +51,11 @@ class Lane(msgspec.Struct, frozen=True):
     """Largest batch that one ``take`` of this lane should ask for."""
     urgent: bool = False
     """Read over a connection of its own, so that a backlog elsewhere never delays it."""
+    holds_timers: bool = True
+    """Nothing fires ahead of what this lane has not given yet (stateful roles). False for bulk:
+    a campaign's backlog of hours must not hold up everybody's escalations."""
+    in_turn: bool = False
+    """Only ``EngineSettings.bulk_partitions_max`` partitions of a worker take from it at once."""
 
 
 class Follow(msgspec.Struct, frozen=True):
@@ -173,6 +179,8 @@ class RoleSpec(msgspec.Struct, frozen=True):
     """Makes runners that keep a warm copy of a partition owned elsewhere."""
     follows: tuple[Follow, ...] = ()
     services: tuple[WorkerService, ...] = ()
+    topic_specs: tuple[TopicSpec, ...] = ()
+    """Topics that are checked in full before the worker begins: those it reads and writes."""
     on_app: Callable[[Any], None] | None = None
     """Called once with the Faust app, before it starts: add pages (``app.page``), agents."""
 

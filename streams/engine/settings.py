@@ -11,6 +11,7 @@ from typing import Any, Literal
 import msgspec
 
 Clock = Literal["wall", "stream"]
+OnStateLoss = Literal["refuse", "rebuild"]
 Compression = Literal["none", "gzip", "snappy", "lz4", "zstd"]
 
 
@@ -65,6 +66,11 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     critical_records_max: int = 500
     bulk_records_max: int = 1_000
     control_records_max: int = 2_000
+    bulk_partitions_max: int = 2
+    """Partitions of a worker that may have bulk records in a batch at the same time."""
+    stream_idle_ms: int = 5_000
+    """Stream mode: records later than the latest tick are taken when nothing arrived for so long.
+    """
     first_catch_up_ms_log: int = 10_000
     """A partition that still catches up its control topics after this says so in the log."""
 
@@ -95,6 +101,9 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Both are shared by all partitions of the worker."""
     restore_records_max: int = 5_000
     restore_log_ms: int = 5_000
+    on_state_loss: OnStateLoss = "refuse"
+    """When a changelog no longer holds a partition's state: ``refuse`` to start, or ``rebuild``
+    what the control topics still say (preferences, destinations) and forget the rest."""
 
     # -- watchdog
     stall_ms_max: int = 60_000

@@ -22,7 +22,7 @@ class EndOffsets:
     """Groups calls for last stable offsets."""
 
     def __init__(self, reader: SharedReader) -> None:
-        self._reader = reader
+        self.reader = reader
         self._wanted: set[TopicPartition] = set()
         self._next: asyncio.Future[dict[TopicPartition, int]] | None = None
         self._task: asyncio.Task[None] | None = None
@@ -56,7 +56,7 @@ class EndOffsets:
             self._next, self._wanted = None, set()
             self.requests += 1
             try:
-                answer.set_result(await self._reader.end_offsets(wanted))
+                answer.set_result(await self.reader.end_offsets(wanted))
             except asyncio.CancelledError:
                 answer.cancel()
                 raise

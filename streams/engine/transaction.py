@@ -30,6 +30,7 @@ from streams.engine.roles import Fenced
 from streams.engine.settings import EngineSettings
 
 Change = tuple[bytes, bytes | None]
+NO_HEADERS: list[tuple[str, bytes]] = []
 FENCED_ERRORS = (ProducerFenced, InvalidProducerEpoch)
 
 
@@ -136,7 +137,7 @@ class PartitionProducer:
             key=output.key,
             value=output.value,
             timestamp=output.timestamp_ms,
-            headers=output.headers,
+            headers=list(output.headers) if output.headers else NO_HEADERS,
         )
         return appended is not None
 

@@ -1,0 +1,142 @@
+"""Faust's membership in the consumer group, without Faust's reading and committing.
+
+Faust's consumer lives in a thread of its own (heartbeats go on while the main loop computes), runs
+its co-partitioned assignor and calls back on a rebalance: that is what we keep. What it would
+fetch, the engine reads itself (``reader.py``); so every partition that it is assigned is paused at
+once in the thread's aiokafka consumer, and left out of Faust's active partitions. Offsets are
+committed through this membership, because the broker then refuses them from a stale generation.
+
+Seams: ``Transport.Consumer``, ``Consumer._new_consumer_thread``, ``_create_worker_consumer``,
+``ConsumerRebalanceListener``. ``tests/engine/test_faust_holes.py`` says which hole each closes.
+
+Invariant: Faust's consumer never fetches a record and never commits an offset.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import aiokafka
+from aiokafka import TopicPartition
+from aiokafka.errors import (
+    CommitFailedError,
+    IllegalGenerationError,
+    IllegalStateError,
+    RebalanceInProgressError,
+    UnknownMemberIdError,
+)
+from aiokafka.structs import OffsetAndMetadata
+from faust.transport.drivers import aiokafka as driver
+
+from streams.engine.clients import client_settings
+from streams.engine.roles import Committed, Fenced
+from streams.engine.settings import EngineSettings
+
+STALE_ERRORS = (
+    CommitFailedError,
+    IllegalGenerationError,
+    IllegalStateError,
+    RebalanceInProgressError,
+    UnknownMemberIdError,
+)
+NO_OFFSET = -1
+
+
+class RebalanceListener(driver.ConsumerRebalanceListener):
+    """Pauses what is assigned before the fetcher of Faust's consumer can ask for it."""
+
+    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        """Runs in the consumer's thread."""
+        partitions = list(assigned)
+        consumer = self._thread._ensure_consumer()
+        consumer.pause(*partitions)
+        await super().on_partitions_assigned(partitions)
+
+
+class GroupThread(driver.AIOKafkaConsumerThread):
+    """The thread that is the member of the group."""
+
+    def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
+        settings: EngineSettings = self.app.engine.settings  # type: ignore[attr-defined]
+        # Always Faust's assignor: with no table and no standby Faust would take round-robin, and
+        # the partition numbers of a role's topics would part.
+        self._assignor = self.app.assignor
+        consumer = aiokafka.AIOKafkaConsumer(
+            **client_settings(settings, "member"),
+            group_id=self.app.conf.id,
+            group_instance_id=settings.worker_name or None,
+            partition_assignment_strategy=[self._assignor],
+            enable_auto_commit=False,
+            auto_offset_reset="latest",
+            session_timeout_ms=settings.session_timeout_ms,
+            heartbeat_interval_ms=settings.heartbeat_ms,
+            rebalance_timeout_ms=settings.rebalance_timeout_ms,
+        )
+        # Nobody polls this consumer, and it must not leave the group for that: an open fetch
+        # context means "busy". Stuck workers are found by the watchdog.
+        self._busy = consumer._subscription.fetch_context()
+        self._busy.__enter__()
+        return consumer
+
+    async def commit_positions(self, positions: Mapping[TopicPartition, Committed]) -> None:
+        """Commits from the main loop. Raises ``Fenced`` for a stale generation."""
+        await self.call_thread(self._commit_positions, positions)
+
+    async def _commit_positions(self, positions: Mapping[TopicPartition, Committed]) -> None:
+        offsets = {
+            tp: OffsetAndMetadata(position.offset, position.metadata)
+            for tp, position in positions.items()
+        }
+        try:
+            await self._ensure_consumer().commit(offsets)
+        except STALE_ERRORS as error:
+            raise Fenced(f"the group refused a commit: {error}") from error
+
+    async def committed_positions(
+        self, partitions: Sequence[TopicPartition]
+    ) -> dict[TopicPartition, Committed]:
+        """Positions in the group, asked from the main loop."""
+        found: dict[TopicPartition, Committed] = await self.call_thread(
+            self._committed_positions, partitions
+        )
+        return found
+
+    async def _committed_positions(
+        self, partitions: Sequence[TopicPartition]
+    ) -> dict[TopicPartition, Committed]:
+        coordinator = self._ensure_consumer()._coordinator
+        offsets = await coordinator.fetch_committed_offsets(list(partitions))
+        return {
+            tp: Committed(int(found.offset), found.metadata or "")
+            for tp, found in offsets.items()
+            if found.offset > NO_OFFSET
+        }
+
+
+class GroupConsumer(driver.Consumer):
+    """Faust's consumer, of which only the membership is used."""
+
+    RebalanceListener = RebalanceListener
+
+    def _new_consumer_thread(self) -> GroupThread:
+        return GroupThread(self, loop=self.loop, beacon=self.beacon)
+
+    def verify_event_path(self, now: float, tp: Any) -> None:
+        """Nothing is fetched here, so there is nothing to complain of."""
+
+    def _get_active_partitions(self) -> set[Any]:
+        # Nothing is Faust's to fetch.
+        return set()
+
+    @property
+    def member(self) -> GroupThread:
+        """The thread, typed."""
+        assert isinstance(self._thread, GroupThread)
+        return self._thread
+
+
+class GroupTransport(driver.Transport):
+    """Faust's aiokafka transport with our consumer."""
+
+    Consumer = GroupConsumer

@@ -1,0 +1,205 @@
+"""Which records make the next batch of a partition, and what it thereby covers.
+
+Wall mode (``WallOrder``). The control lane comes first: after a batch of events was fetched, the
+ends of the control topics are looked up and everything before them is taken, so that an opt-out
+that was acknowledged before an event was sent is always decided before that event. Then every
+event lane in order, each up to its own cap, in the same batch; lanes marked ``in_turn`` only while
+this partition has the turn. So critical waits for one batch at most, and bulk is never starved.
+
+Invariants: what is returned as covered is exactly the records returned, with the transaction
+markers behind them; records that were fetched and not returned yet are not covered by anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import msgspec
+
+from streams.engine.api import Record
+from streams.engine.context import Context
+from streams.engine.roles import Lane
+
+WAIT_S = 0.1
+"""How long to wait for records that are known to be there before asking whether to stop."""
+
+
+class Taken(msgspec.Struct):
+    """One batch: records in the order of taking, and the positions after them."""
+
+    records: list[Record] = []
+    positions: dict[str, int] = {}
+
+    def extend(self, other: Taken) -> None:
+        """Adds what was taken after this."""
+        self.records += other.records
+        self.positions.update(other.positions)
+
+
+class Turns:
+    """Lets a few partitions at a time into lanes marked ``in_turn``, first come first served."""
+
+    def __init__(self, at_once_max: int) -> None:
+        self._slots = asyncio.Semaphore(at_once_max)
+
+    async def wait(self) -> None:
+        """Returns when it is this caller's turn."""
+        await self._slots.acquire()
+
+    def done(self) -> None:
+        """Gives the turn to the next."""
+        self._slots.release()
+
+
+def take_lane(context: Context, lane: Lane, records_max: int | None = None) -> Taken:
+    """What is at hand of a lane, topic by topic, with the positions after it."""
+    taken = Taken()
+    cap = lane.records_max if records_max is None else records_max
+    for topic in lane.topics:
+        if len(taken.records) >= cap:
+            break
+        records = context.drain((topic,), cap - len(taken.records))
+        if records:
+            taken.records += records
+            taken.positions[topic] = context.position(topic)
+    return taken
+
+
+class Control:
+    """Drains the control lane to a snapshot of its end."""
+
+    def __init__(self, context: Context, lane: Lane) -> None:
+        self._context = context
+        self._lane = lane
+        self.topics = lane.topics
+
+    async def ends(self) -> dict[str, int]:
+        """Where the control topics end now."""
+        return await self._context.end_offsets(self._lane.topics)
+
+    def reached(self, ends: dict[str, int]) -> bool:
+        """Whether everything before the snapshot has been taken."""
+        return all(self._context.position(topic) >= end for topic, end in ends.items())
+
+    async def take_towards(self, ends: dict[str, int]) -> Taken:
+        """Takes until the snapshot is reached, a batch is full, or nothing comes for a while.
+
+        Records behind the snapshot may be among them.
+        """
+        taken = Taken()
+        while not self.reached(ends):
+            room = self._lane.records_max - len(taken.records)
+            if room <= 0:
+                break
+            more = take_lane(self._context, self._lane, room)
+            taken.extend(more)
+            if more.records or self.reached(ends):
+                continue
+            if not await self._context.wait(self._lane.topics, WAIT_S):
+                break
+        return taken
+
+    def take_at_hand(self) -> Taken:
+        """What is here already."""
+        return take_lane(self._context, self._lane)
+
+
+class WallOrder:
+    """The order of taking in wall mode; see the module's text."""
+
+    def __init__(
+        self, context: Context, control: Lane, events: Sequence[Lane], turns: Turns
+    ) -> None:
+        self._context = context
+        self._control = Control(context, control)
+        self._lanes = [lane for lane in events if not lane.in_turn]
+        self._lanes_in_turn = [lane for lane in events if lane.in_turn]
+        self._topics = (*control.topics, *(topic for lane in events for topic in lane.topics))
+        self._turns = turns
+        self._waiting: asyncio.Task[None] | None = None
+        self._held = Taken()
+        self._until: dict[str, int] | None = None
+        self.caught_up = False
+        """Whether the control topics were drained once since the start."""
+
+    @property
+    def holding(self) -> bool:
+        """Whether something was fetched that waits for the control topics to be drained."""
+        return self._until is not None or bool(self._held.records)
+
+    async def take(self, timeout_s: float) -> Taken:
+        """The next batch, or an empty one after ``timeout_s``."""
+        if not self.caught_up or self._until is not None:
+            return await self._take_control()
+        self._held = self._take_events()
+        if self._held.records:
+            return await self._take_control()
+        taken = self._control.take_at_hand()
+        if not taken.records:
+            await self._wait(timeout_s)
+        return taken
+
+    async def _take_control(self) -> Taken:
+        """Control up to the snapshot; with the held events behind it when it is reached."""
+        if self._until is None:
+            self._until = await self._control.ends()
+        taken = await self._control.take_towards(self._until)
+        if self._control.reached(self._until):
+            self._until = None
+            self.caught_up = True
+            held, self._held = self._held, Taken()
+            taken.extend(held)
+        return taken
+
+    def _take_events(self) -> Taken:
+        taken = Taken()
+        for lane in self._lanes:
+            taken.extend(take_lane(self._context, lane))
+        if self._has_turn():
+            for lane in self._lanes_in_turn:
+                taken.extend(take_lane(self._context, lane))
+            if not taken.records:
+                self._give_turn_up()
+        return taken
+
+    # -- turns
+
+    def _has_turn(self) -> bool:
+        return self._waiting is not None and self._waiting.done()
+
+    def _queue_for_turn(self) -> None:
+        waits = any(self._context.at_hand(lane.topics) for lane in self._lanes_in_turn)
+        if waits and self._waiting is None:
+            self._waiting = asyncio.create_task(self._turns.wait(), name="turn")
+
+    def batch_done(self) -> None:
+        """The batch that was returned last is durable: somebody else may have the turn."""
+        if self._has_turn():
+            self._give_turn_up()
+        self._queue_for_turn()
+
+    def _give_turn_up(self) -> None:
+        self._waiting = None
+        self._turns.done()
+
+    async def stop(self) -> None:
+        """Gives up the turn, and what is held."""
+        waiting, self._waiting = self._waiting, None
+        if waiting is None:
+            return
+        if waiting.done():
+            self._turns.done()
+        else:
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
+
+    async def _wait(self, timeout_s: float) -> None:
+        self._queue_for_turn()
+        if self._waiting is None:
+            await self._context.wait(self._topics, timeout_s)
+            return
+        arrival = asyncio.create_task(self._context.wait(self._topics, timeout_s))
+        await asyncio.wait({arrival, self._waiting}, return_when=asyncio.FIRST_COMPLETED)
+        arrival.cancel()
+        await asyncio.gather(arrival, return_exceptions=True)

@@ -1,0 +1,286 @@
+"""One partition of a stateful role: the batch protocol, from the fence to the offsets.
+
+A Kafka transaction per batch, with the local store behind it, as Kafka Streams does and KIP-892
+argues::
+
+    start   producer (fences the previous owner) -> end of changelog -> restore -> fence -> seek
+    batch   take -> prepare -> process (pure) -> transaction: outputs, state, fence
+            -> store: state, due index, changelog offset in one write -> offsets, for displays
+    wake    what is due by the horizon, through the same transaction and the same write
+
+A crash anywhere loses nothing and repeats nothing: the transaction is all or none, the store is
+never ahead of it, and a previous owner's epoch is dead before this one looks at anything.
+
+Invariants: one task per partition does all of this, so no two batches of it overlap; nothing is
+processed before the control topics were drained once; a failure is never continued from.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+from streams.engine import fence
+from streams.engine.api import Batch, Due, PartitionLogic, Result, TemporarilyUnavailable
+from streams.engine.context import Context
+from streams.engine.order import Taken, Turns, WallOrder
+from streams.engine.restore import Restorer
+from streams.engine.starting import positions_to_begin
+from streams.engine.stateful import StatefulRole
+from streams.engine.store import Followed, PartitionStore
+from streams.engine.stream_order import StreamOrder
+from streams.engine.timers import horizon_ms
+from streams.engine.transaction import PartitionProducer
+from streams.tables import FENCE
+
+log = logging.getLogger(__name__)
+
+Order = WallOrder | StreamOrder
+
+
+class StatefulRunner:
+    """Owns everything of one partition. Implements ``PartitionRunner``."""
+
+    def __init__(self, context: Context, role: StatefulRole, turns: Turns) -> None:
+        self._context = context
+        self._role = role
+        self._logic: PartitionLogic = role.logic_factory(context.partition)
+        self._stream_time = context.settings.clock == "stream"
+        self._order = self._new_order(turns)
+        self._store = PartitionStore(role.folder(context), context.worker.memory)
+        self._restorer = role.restorer(context, self._store, self._logic)
+        self._producer = PartitionProducer(
+            role.name, context.partition, context.settings, context.worker.crash_points
+        )
+        self._fence = fence.Fence(positions={})
+        self._followed = Followed(role.changelog, 0)
+        self._append_times: dict[str, int] = {}
+        self._unwritten_since: float | None = None
+        self._stopping = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def _new_order(self, turns: Turns) -> Order:
+        role, context = self._role, self._context
+        if self._stream_time:
+            return StreamOrder(
+                context, role.control, role.events, role.ticks, context.settings.batch_records_max
+            )
+        return WallOrder(context, role.control, role.events, turns)
+
+    # -- life
+
+    async def start(self) -> None:
+        """Fences the previous owner, restores, seeks."""
+        context = self._context
+        context.metrics.enter("restoring")
+        began = time.monotonic()
+        await self._producer.start()
+        await self._restorer.begin()
+        await self._restorer.to_the_end()
+        self._restorer.leave()
+        progress = self._restorer.progress
+        self._followed = Followed(self._role.changelog, progress.position)
+        value = self._store.get(FENCE)
+        self._fence = fence.Fence(positions={}) if value is None else fence.decode(value)
+        positions = await positions_to_begin(
+            context, self._role, self._fence, value is not None, self._restorer.complete_from_start
+        )
+        self._fence = _with_positions(self._fence, positions)
+        context.seek(positions)
+        context.metrics.enter("catching up")
+        log.info(
+            "partition %d: restored %d changelog records in %.1f s",
+            context.partition, progress.records, time.monotonic() - began,
+        )  # fmt: skip
+
+    async def run(self) -> None:
+        """Batches and wake-ups until stopped."""
+        tick_s = self._context.settings.tick_ms / 1000
+        next_tick = time.monotonic() + tick_s
+        self._idle.clear()
+        try:
+            while not self._stopping.is_set():
+                left = next_tick - time.monotonic()
+                taken = await self._order.take(max(0.0, left))
+                if taken.records and not self._stopping.is_set():
+                    await self._decide(taken)
+                    self._order.batch_done()
+                if self._stream_time or time.monotonic() >= next_tick:
+                    next_tick = time.monotonic() + tick_s
+                    await self._tick()
+        finally:
+            self._idle.set()
+
+    async def stop(self, graceful: bool) -> None:
+        """Finishes the batch that is being decided, writes what is left, frees everything."""
+        self._stopping.set()
+        try:
+            if graceful:
+                await self._idle.wait()
+                await self._order.stop()
+                if self._unwritten_since is not None:
+                    await self._write(Result(), "idle", self._fence, self._fence.clock_ms)
+                await self._context.worker.offsets.flush(self._context.partition)
+        finally:
+            self._restorer.leave()
+            await self._producer.stop()
+            self._store.close()
+            self._context.metrics.enter(None)
+
+    # -- batches
+
+    async def _decide(self, taken: Taken) -> None:
+        context, fenced = self._context, self._fence
+        if not await self._prepared(taken):
+            return
+        clock_ms = fenced.clock_ms
+        if not self._stream_time:
+            clock_ms = max(clock_ms, context.now_ms())
+        batch = Batch(context.partition, clock_ms, taken.records, self._stream_time)
+        began = time.perf_counter()
+        result = self._logic.process(batch, self._store)
+        context.metrics.process_seconds.observe(time.perf_counter() - began)
+        context.metrics.batch_records.observe(len(taken.records))
+        context.metrics.records.inc(len(taken.records))
+        after_ms = self._logic.clock_after(batch) if self._stream_time else clock_ms
+        for record in taken.records:
+            self._append_times[record.topic] = record.timestamp
+        self._fence = _with_positions(fenced, taken.positions)
+        await self._apply(result, "batch", clock_ms, after_ms)
+        context.progress()
+
+    async def _prepared(self, taken: Taken) -> bool:
+        """Whether the logic has what it needs; waits for it, unless stopped meanwhile."""
+        settings = self._context.settings
+        warned = False
+        while not self._stopping.is_set():
+            try:
+                await self._logic.prepare(taken.records)
+            except TemporarilyUnavailable as reason:
+                if not warned:
+                    log.warning("partition %d waits: %s", self._context.partition, reason)
+                    warned = True
+                self._context.progress()
+                await asyncio.sleep(settings.retry_unavailable_ms / 1000)
+            else:
+                return True
+        return False
+
+    async def _apply(self, result: Result, kind: fence.Kind, now_ms: int, clock_ms: int) -> None:
+        moved = clock_ms != self._fence.clock_ms and self._stream_time
+        if result.outputs or result.changes or moved:
+            await self._write(result, kind, self._fence, clock_ms, now_ms)
+            return
+        if result.due:
+            self._store.write((), result.due, self._followed)
+        if self._unwritten_since is None:
+            self._unwritten_since = time.monotonic()
+
+    async def _write(
+        self,
+        result: Result,
+        kind: fence.Kind,
+        fenced: fence.Fence,
+        clock_ms: int,
+        now_ms: int = 0,
+    ) -> None:
+        """The transaction, then the store, then the offsets."""
+        context = self._context
+        self._fence = fence.Fence(
+            positions=fenced.positions,
+            clock_ms=max(clock_ms, fenced.clock_ms),
+            kind=kind,
+            now_ms=now_ms,
+            policy_version=getattr(self._logic, "policy_version", ""),
+            batch_number=fenced.batch_number + 1,
+        )
+        changes = [*result.changes.items(), (FENCE, fence.encode(self._fence))]
+        began = time.perf_counter()
+        next_offset = await self._producer.write(result.outputs, self._role.changelog, changes)
+        context.metrics.commit_seconds.observe(time.perf_counter() - began)
+        context.crash_point("before_store_write")
+        self._followed = Followed(self._role.changelog, next_offset)
+        self._store.write(changes, result.due, self._followed)
+        context.crash_point("after_store_write")
+        self._unwritten_since = None
+        context.crash_point("before_offset_commit")
+        covered = {context.tp(topic): at for topic, at in self._fence.positions.items()}
+        context.worker.offsets.note(covered)
+
+    # -- time
+
+    async def _tick(self) -> None:
+        settings = self._context.settings
+        if self._order.caught_up and not self._order.holding:
+            self._context.metrics.enter("running")
+            while await self._wake() and self._stream_time and not self._stopping.is_set():
+                pass
+        unwritten_s = time.monotonic() - (self._unwritten_since or time.monotonic())
+        if unwritten_s * 1000 >= settings.idle_fence_ms:
+            await self._write(Result(), "idle", self._fence, self._fence.clock_ms)
+
+    async def _wake(self) -> bool:
+        """Releases what is due, at most ``wake_owners_max`` owners. Whether there was anything."""
+        context, store = self._context, self._store
+        latest_ms = self._fence.clock_ms if self._stream_time else context.now_ms()
+        first = store.due_until(latest_ms, 1)
+        context.metrics.due_overdue_ms.set(latest_ms - first[0][0] if first else 0)
+        if not first:
+            return False
+        until_ms = latest_ms
+        if not self._stream_time:
+            until_ms = await horizon_ms(
+                context, self._role.lanes_that_hold_timers, self._fence.positions,
+                self._append_times, latest_ms,
+            )  # fmt: skip
+        due = store.due_until(until_ms, context.settings.wake_owners_max)
+        if not due or self._stopping.is_set():
+            return False
+        result = self._logic.wake(context.partition, due, until_ms, store, self._stream_time)
+        answered = [Due(owner, due_ms, None) for due_ms, owner in due]
+        # Whatever the logic says, an entry that fired is gone, or it would fire for ever.
+        result.due = [*answered, *result.due]
+        await self._apply(result, "wake", until_ms, self._fence.clock_ms)
+        context.metrics.woken.inc(len(due))
+        context.progress()
+        return True
+
+
+class StandbyRunner:
+    """A warm copy of a partition that another worker owns. Implements ``PartitionRunner``."""
+
+    def __init__(self, context: Context, role: StatefulRole) -> None:
+        self._context = context
+        self._store = PartitionStore(role.folder(context), context.worker.memory)
+        self._restorer: Restorer = role.restorer(
+            context, self._store, role.logic_factory(context.partition)
+        )
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Opens what is there and catches up."""
+        self._context.metrics.enter("standby")
+        await self._restorer.begin()
+
+    async def run(self) -> None:
+        """Follows the changelog until cancelled."""
+        await self._restorer.follow()
+
+    async def stop(self, graceful: bool) -> None:
+        """Closes the store; what it has is a head start for whoever opens it next."""
+        self._restorer.leave()
+        self._store.close()
+        self._context.metrics.enter(None)
+
+
+def _with_positions(fenced: fence.Fence, positions: dict[str, int]) -> fence.Fence:
+    return fence.Fence(
+        positions={**fenced.positions, **positions},
+        clock_ms=fenced.clock_ms,
+        kind=fenced.kind,
+        now_ms=fenced.now_ms,
+        policy_version=fenced.policy_version,
+        batch_number=fenced.batch_number,
+    )
