@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 
@@ -56,3 +58,20 @@ class LedgerSettings(msgspec.Struct, frozen=True, kw_only=True):
     owners_cached_ms: int = 1_000
     """How long an answer to "who owns this partition" is believed."""
     retry_after_s: int = 1
+
+
+class ReconcileSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How an audit reads the topics."""
+
+    application: str = "flowstate"
+    """Prefix of the groups: ``<application>-decide`` says how far events were taken."""
+    security: dict[str, Any] = {}
+    """Passed to every Kafka client as it is."""
+    registry_url: str | None = None
+    """For events in the Confluent wire format; without it their content is not checked."""
+    stall_ms_max: int = 30_000
+    """An end that is not reached although nothing has arrived for so long is an error."""
+    records_max: int = 5_000
+    problems_shown_max: int = 20
+    ledger_wait_ms_max: int = 10_000
+    """How long the ledger may take to catch up with what was read."""
