@@ -149,10 +149,7 @@ class _Compiler:
             self.union(writer, reader, target)
             return
         if isinstance(reader, list):
-            branch = next((b for b in reader if self.matches(writer, self.wanted(b))), None)
-            if branch is None:
-                raise self.refused(f"{described(writer)} is no branch of ours")
-            reader = branch
+            reader = self.branch(writer, reader)
         reader = None if reader is None else self.wanted(reader)
         if reader is not None and not self.matches(writer, reader):
             raise self.refused(f"{described(writer)} cannot be read as {described(reader)}")
@@ -161,6 +158,14 @@ class _Compiler:
             self.primitive(kind, None if reader is None else kind_of(reader), target)
         else:
             getattr(self, kind)(writer, reader, target)
+
+    def branch(self, writer: Schema, reader: list[Schema]) -> Schema:
+        """Our branch for a writer's type: the same type before one that it can be promoted to."""
+        matching = [b for b in map(self.wanted, reader) if self.matches(writer, b)]
+        same = [b for b in matching if kind_of(b) == kind_of(writer)]
+        if not matching:
+            raise self.refused(f"{described(writer)} is no branch of ours")
+        return (same or matching)[0]
 
     def matches(self, writer: Schema, reader: Schema) -> bool:
         """Whether the outer types agree; what is inside is found out when it is compiled."""
@@ -240,6 +245,7 @@ class _Compiler:
             self.emit(f"{'if' if number == 0 else 'elif'} {index} == {2 * number}:")
             mark = (len(self.lines), len(self.path), self.indent, self.blocks)
             self.indent += 1
+            self.emit("pass")
             self.path.append(f"<{kind_of(self.written(branch))}>")
             try:
                 self.value(branch, reader, target)
