@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 from rocksdict import (
     BlockBasedOptions,
     Cache,
@@ -26,6 +27,7 @@ from streams.ledger.settings import LedgerSettings
 
 log = logging.getLogger(__name__)
 MARKER = "DAMAGED"
+POSITIONS = "POSITIONS"
 ARENA_BLOCK_BYTES = 64 << 10
 OPEN_FILES_MAX = 512
 
@@ -60,12 +62,17 @@ def open_database(folder: Path, settings: LedgerSettings, cache: Cache) -> tuple
     folder.parent.mkdir(parents=True, exist_ok=True)
     if not (folder / MARKER).exists():
         try:
-            return _open(folder, settings, cache), False
+            database = _open(folder, settings, cache)
         except Exception as error:
             # rocksdict raises bare exceptions; RocksDB's text is all there is to tell them apart.
             if not is_damage(error):
                 raise
             log.error("the ledger in %s cannot be read: %s", folder.name, error)
+        else:
+            if not _went_back(database, folder):
+                return database, False
+            database.close()
+            log.error("the ledger in %s has forgotten what it had on disk before", folder.name)
     aside = folder.with_name(f"{folder.name}.damaged")
     shutil.rmtree(aside, ignore_errors=True)
     folder.rename(aside)
@@ -77,6 +84,33 @@ def open_database(folder: Path, settings: LedgerSettings, cache: Cache) -> tuple
         aside.name,
     )
     return _open(folder, settings, cache), True
+
+
+def positions(database: Rdict) -> dict[str, int]:
+    """Next offset to read of each input topic that was ever read."""
+    return {key[1:].decode(): int.from_bytes(value) for key, value in between(database, b"o", b"p")}
+
+
+def sync(database: Rdict, folder: Path) -> None:
+    """Makes what was written survive a power cut, and writes beside it how far it goes.
+
+    RocksDB takes a MANIFEST that was cut short for an older one and opens as it was then, with
+    files of later days gone: nothing in the database itself would show it.
+    """
+    known = msgspec.json.encode(positions(database))
+    database.flush_wal(sync=True)
+    new = folder / f"{POSITIONS}.new"
+    new.write_bytes(known)
+    new.replace(folder / POSITIONS)
+
+
+def _went_back(database: Rdict, folder: Path) -> bool:
+    try:
+        known = msgspec.json.decode((folder / POSITIONS).read_bytes(), type=dict[str, int])
+    except (FileNotFoundError, msgspec.DecodeError):
+        return False
+    found = positions(database)
+    return any(found.get(topic, 0) < position for topic, position in known.items())
 
 
 def mark_damaged(folder: Path) -> None:

@@ -26,7 +26,14 @@ from rocksdict import Cache, ColumnFamily, Rdict, ReadOptions, WriteBatch
 
 from streams.ledger import rows as ledger_rows
 from streams.ledger.counters import Counters, Counts
-from streams.ledger.database import between, database_options, mark_damaged, open_database
+from streams.ledger.database import (
+    between,
+    database_options,
+    mark_damaged,
+    open_database,
+    positions,
+    sync,
+)
 from streams.ledger.rows import DAY_MS, HOUR_MS, CountKey, Row, Rows
 from streams.ledger.settings import LedgerSettings
 
@@ -180,7 +187,7 @@ class LedgerStore:
 
     def offsets(self) -> dict[str, int]:
         """Next offset to read of each input topic that was ever read."""
-        return {key[1:].decode(): int.from_bytes(value) for key, value in self._scan(b"o")}
+        return positions(self._database)
 
     def history(self, recipient: bytes, before: bytes | None, limit: int) -> list[Row]:
         """A recipient's rows, newest first, at most ``limit``; ``before`` is a row's suffix."""
@@ -188,13 +195,16 @@ class LedgerStore:
         end = prefix + (before if before is not None else _LAST)
         found: list[Row] = []
         for bucket in sorted(self._buckets, reverse=True):
+            # No lower bound: rocksdict 0.3.29 takes it for an upper one (see test_store.py).
             options = ReadOptions()
-            options.set_iterate_lower_bound(prefix)
             options.set_iterate_upper_bound(end)
             cursor = self._buckets[bucket].iter(options)
             cursor.seek_to_last()
             while cursor.valid() and len(found) < limit:
-                found.append(ledger_rows.row_of(cursor.key(), cursor.value(), len(prefix)))
+                key = cursor.key()
+                if not key.startswith(prefix):
+                    break
+                found.append(ledger_rows.row_of(key, cursor.value(), len(prefix)))
                 cursor.prev()
             cursor.status()
             if len(found) >= limit:
@@ -234,7 +244,7 @@ class LedgerStore:
 
     def sync(self) -> None:
         """Makes what was written survive a power cut."""
-        self._database.flush_wal(sync=True)
+        sync(self._database, self._folder)
 
     def close(self) -> None:
         """Releases the files and the lock. Nothing may be called afterwards."""
