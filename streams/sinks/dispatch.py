@@ -39,7 +39,7 @@ from streams.templates.rendered import Rendered
 QUOTA_PAUSE_MS = 1_000
 """After a refusal for quota that named no time."""
 BUSY_WAIT_MS = 20
-DIGITS = re.compile(r"\+?\d[\d ().-]{5,}\d")
+DIGITS = re.compile(r"\+?(?:\d[ ().-]?){6,}\d")
 MAIL = re.compile(r"[^\s<>@]+@[^\s<>@]+")
 
 log = logging.getLogger(__name__)

@@ -73,6 +73,7 @@ class Smtp:
             ("To", delivery.address),
             ("Subject", rendered.subject),
             ("Message-ID", f"<{identity}>"),
+            ("X-Flowstate-Notification", delivery.notification_id),
             ("Auto-Submitted", "auto-generated"),  # RFC 3834: no out-of-office replies
         ]
         if delivery.category not in settings.unsubscribe_exempt:

@@ -92,7 +92,12 @@ class Twilio:
         service = settings.sender.startswith("MG")
         form["MessagingServiceSid" if service else "From"] = settings.sender
         if settings.status_callback_url:
-            query = urlencode({"delivery_id": delivery.delivery_id, "epoch": delivery.epoch})
+            about = {
+                "delivery_id": delivery.delivery_id,
+                "notification_id": delivery.notification_id,
+                "epoch": delivery.epoch,
+            }
+            query = urlencode(about)
             form["StatusCallback"] = f"{settings.status_callback_url}?{query}"
         headers = {
             "authorization": self._authorization,
