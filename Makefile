@@ -72,5 +72,5 @@ lock: ## Pin everything again: both requirements files and Kafka's jars
 	@$(BIN)/python -m streams.local.jars
 
 clean: ## Remove the venv, caches and what runs left behind
-	@rm -rf $(VENV) .venv-lock .flowstate build dist mutants .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf $(VENV) .venv-lock .flowstate build dist .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
