@@ -51,6 +51,7 @@ class LedgerQueries:
         gathered = Gathered(public_id, rows, self._codec)
         if not gathered.entries and gathered.owner_id is not None:
             return self.notification(gathered.owner_id, depth)
+        self._add_receipts(gathered, {row.suffix for row in rows})
         shown_max = self._settings.members_shown_max
         trace = gathered.trace(recipient.decode(), is_cut, self._is_closed, shown_max)
         if depth and trace.status.digest_id is not None:
@@ -87,6 +88,14 @@ class LedgerQueries:
             if len(rows) > limit:
                 break
         return rows[:limit], recipient, len(rows) > limit or len(times) > limit
+
+    def _add_receipts(self, gathered: Gathered, known: set[bytes]) -> None:
+        """Receipts that name only a delivery are found under its id."""
+        for delivery_id in sorted(gathered.delivery_ids)[: self._settings.deliveries_asked_max]:
+            rows, _, _ = self._rows_about(delivery_id)
+            new = [row for row in rows if row.kind == "receipt" and row.suffix not in known]
+            known.update(row.suffix for row in new)
+            gathered.add_receipts(self._codec.decode("receipt", row.value) for row in new)
 
     def _is_closed(self, digest_id: str) -> bool:
         rows, _, _ = self._rows_about(digest_id)

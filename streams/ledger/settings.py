@@ -51,6 +51,8 @@ class LedgerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Rows in one page of a timeline."""
     trace_rows_max: int = 2_000
     """Rows looked at for one notification; a trace that is cut says so."""
+    deliveries_asked_max: int = 50
+    """Deliveries of a notification whose receipts its trace looks up."""
     members_shown_max: int = 50
     """Members of a digest that its trace lists; the count is exact."""
     hours_asked_max: int = 24 * 31

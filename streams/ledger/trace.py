@@ -81,7 +81,16 @@ class Gathered:
             if row.kind == "receipt":
                 self._add_receipt(fields)
         self.outcomes.sort(key=lambda o: (o.decided_at_ms, o.epoch, o.attempt, o.answered_at_ms))
-        self.receipts.sort(key=lambda r: r.occurred_at_ms)
+
+    @property
+    def delivery_ids(self) -> set[str]:
+        """Ids of its deliveries: a receipt may know nothing else."""
+        return self._deliveries - {self.subject_id}
+
+    def add_receipts(self, receipts: Iterable[Mapping[str, Any]]) -> None:
+        """Decoded receipts that were found under the ids of its deliveries."""
+        for receipt in receipts:
+            self._add_receipt(receipt)
 
     def _add_decision(self, decision: Mapping[str, Any], offset: int) -> None:
         facts = facts_of(decision, offset)
@@ -133,7 +142,7 @@ class Gathered:
             status or _NOTHING_DECIDED,
             self.entries,
             self.outcomes,
-            self.receipts,
+            sorted(self.receipts, key=lambda receipt: receipt.occurred_at_ms),
             None,
             closing[-1] if closing else len(self._members),
             list(self._members)[:shown_max],

@@ -45,13 +45,13 @@ def entry(verdict: str, event_id: str | None = "e1", **more: Any) -> Entry:
     category = more.pop("category", "message")
     return Entry(
         subject_id,
-        verdict,
+        verdict,  # type: ignore[arg-type]
         reason,
         "rule",
         category,
         event_id,
         source=source,
-        **more,  # type: ignore[arg-type]
+        **more,
     )
 
 
