@@ -225,8 +225,8 @@ def _json(document: Any, status: int = 200) -> web.Response:
 
 
 def _refusal(kind: type[web.HTTPException], why: str) -> web.HTTPException:
-    body = msgspec.json.encode({"error": why})
-    return kind(body=body, content_type="application/json")
+    text = msgspec.json.encode({"error": why}).decode()
+    return kind(text=text, content_type="application/json")
 
 
 def _whole(request: web.Request, name: str, default: int) -> int:
