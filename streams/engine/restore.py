@@ -148,7 +148,7 @@ class Restorer:
     def _apply(self, records: Sequence[Record]) -> None:
         latest = {record.key: record.value for record in records if record.key is not None}
         due = self._due_changes(latest)
-        followed = Followed(self._tp.topic, records[-1].offset + 1)
+        followed = Followed(self._tp.topic, self._reader.position(self._tp))
         self._store.write(latest.items(), due, followed)
 
     def _due_changes(self, latest: dict[bytes, bytes | None]) -> list[Due]:

@@ -30,6 +30,7 @@ from streams.engine.roles import Fenced
 from streams.engine.settings import EngineSettings
 
 Change = tuple[bytes, bytes | None]
+MARKER = 1
 NO_HEADERS: list[tuple[str, bytes]] = []
 FENCED_ERRORS = (ProducerFenced, InvalidProducerEpoch)
 
@@ -74,7 +75,10 @@ class PartitionProducer:
     async def write(
         self, outputs: Iterable[Output], changelog: str, changes: Iterable[Change]
     ) -> int:
-        """One transaction: outputs, then state changes. Returns the changelog's next offset.
+        """One transaction: outputs, then state changes.
+
+        Returns the changelog's offset after it: after the commit marker, which is the next thing
+        in a partition that nobody else writes to.
 
         Raises ``Fenced`` when another owner took the partition over.
         """
@@ -109,7 +113,7 @@ class PartitionProducer:
         point("before_commit")
         await self._producer.commit_transaction()
         point("after_commit")
-        return int(metadata[-1].offset) + int(state[-1].record_count())
+        return int(metadata[-1].offset) + int(state[-1].record_count()) + MARKER
 
     # -- packing
 

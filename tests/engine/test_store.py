@@ -1,0 +1,122 @@
+"""The local store: atomic writes, the due index, damage, and a lock that is really given back."""
+
+from pathlib import Path
+
+import pytest
+
+from streams.engine.api import Due
+from streams.engine.store import (
+    DAMAGED,
+    Followed,
+    PartitionStore,
+    SharedMemory,
+    StoreDamaged,
+)
+
+TOPIC = "changelog"
+
+
+@pytest.fixture
+def memory() -> SharedMemory:
+    return SharedMemory(4 << 20, 4 << 20)
+
+
+@pytest.fixture
+def store(tmp_path: Path, memory: SharedMemory) -> PartitionStore:
+    store = PartitionStore(tmp_path / "partition", memory)
+    assert store.open() is None
+    return store
+
+
+def test_a_write_is_read_back_with_its_offset(store: PartitionStore) -> None:
+    store.write([(b"pa", b"1"), (b"pb", b"2")], [], Followed(TOPIC, 7))
+    store.write([(b"pa", None)], [], Followed(TOPIC, 9))
+    assert store.get_many([b"pa", b"pb", b"pc"]) == [None, b"2", None]
+    assert store.get_many([]) == []
+    assert store.followed() == Followed(TOPIC, 9)
+
+
+def test_scan_is_ordered_bounded_and_starts_after(store: PartitionStore) -> None:
+    pairs = [(b"p%d" % n, b"%d" % n) for n in range(5)]
+    store.write([*pairs, (b"q0", b"other"), (b"o9", b"other")], [], Followed(TOPIC, 1))
+    assert store.scan(b"p", None, 10) == pairs
+    assert store.scan(b"p", b"p1", 2) == pairs[2:4]
+    assert store.scan(b"x", None, 10) == []
+
+
+def test_due_times_are_found_oldest_first_up_to_now(store: PartitionStore) -> None:
+    due = [Due(b"late", None, 300), Due(b"b", None, 100), Due(b"a", None, 100)]
+    store.write([], due, Followed(TOPIC, 1))
+    assert store.due_until(99, 10) == []
+    assert store.due_until(100, 10) == [(100, b"a"), (100, b"b")]
+    assert store.due_until(1_000, 2) == [(100, b"a"), (100, b"b")]
+    assert store.first_due_ms() == 100
+    store.write([], [Due(b"a", 100, 400), Due(b"b", 100, None)], Followed(TOPIC, 2))
+    assert store.due_until(1_000, 10) == [(300, b"late"), (400, b"a")]
+
+
+def test_a_due_time_that_is_taken_out_and_put_back_stays(store: PartitionStore) -> None:
+    store.write([], [Due(b"a", 100, None), Due(b"a", None, 100)], Followed(TOPIC, 1))
+    assert store.due_until(100, 10) == [(100, b"a")]
+
+
+def test_the_due_index_is_no_part_of_a_scan_of_the_state(store: PartitionStore) -> None:
+    store.write([(b"w1", b"x")], [Due(b"1", None, 5)], Followed(TOPIC, 1))
+    assert store.scan(b"w", None, 10) == [(b"w1", b"x")]
+    assert {key[:1] for key, _ in store.scan(b"", None, 10)} == {b"w", b"\xfe", b"\xff"}
+
+
+def test_close_gives_the_lock_back(store: PartitionStore, memory: SharedMemory) -> None:
+    store.write([(b"a", b"1")], [], Followed(TOPIC, 1))
+    pairs = store.scan(b"a", None, 10)
+    store.close()
+    store.close()
+    again = PartitionStore(store.folder, memory)
+    assert again.open() is None
+    assert again.scan(b"a", None, 10) == pairs
+    again.close()
+
+
+def test_damage_that_is_read_is_remembered_and_wiped(
+    store: PartitionStore, memory: SharedMemory
+) -> None:
+    """Damage in the middle of a table is not seen when it is opened, only when it is read."""
+    rows = [(b"a%06d" % n, b"%064d" % (n * 7919)) for n in range(20_000)]
+    store.write(rows, [], Followed(TOPIC, 1))
+    store._db.flush()
+    store.close()
+    for path in store.folder.glob("*.sst"):
+        data = bytearray(path.read_bytes())
+        for position in range(len(data) // 3, len(data) // 2, 64):
+            data[position] ^= 0xFF
+        path.write_bytes(data)
+    damaged = PartitionStore(store.folder, memory)
+    assert damaged.open() is None
+    with pytest.raises(StoreDamaged):
+        damaged.get_many([key for key, _ in rows])
+    damaged.close()
+    assert (store.folder / DAMAGED).exists()
+    again = PartitionStore(store.folder, memory)
+    assert again.open() == "it was marked as damaged"
+    assert again.followed() is None
+    again.close()
+
+
+def test_a_folder_that_cannot_be_opened_is_wiped(
+    store: PartitionStore, memory: SharedMemory
+) -> None:
+    store.write([(b"a", b"1")], [], Followed(TOPIC, 1))
+    store.close()
+    (store.folder / "CURRENT").write_text("garbage")
+    again = PartitionStore(store.folder, memory)
+    reason = again.open()
+    assert reason is not None
+    assert "cannot be opened" in reason
+    assert again.get(b"a") is None
+    again.close()
+
+
+def test_a_start_over_is_empty(store: PartitionStore) -> None:
+    store.write([(b"a", b"1")], [], Followed(TOPIC, 1))
+    store.start_over()
+    assert (store.get(b"a"), store.followed()) == (None, None)
