@@ -19,6 +19,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from streams import tables, topics
+from streams.agents.kill_switches import KillSwitches
 from streams.agents.recipient_work import RecipientWork, load_all, load_one
 from streams.codec import Codec, DecodeError
 from streams.core.claims import decide_claim
@@ -55,7 +56,7 @@ class DecideLogic:
         self.policy = policy
         self.partitions = partitions
         self.forwarded_count = 0
-        self._switches: set[str] = set()
+        self._switches = KillSwitches(codec)
         self._readers: dict[str, Callable[[bytes, Source], tuple[str, Input]]] = {
             **dict.fromkeys(topics.EVENTS, self._read_event),
             topics.PREFERENCES: self._read_preference,
@@ -64,6 +65,11 @@ class DecideLogic:
             topics.CANCELLATIONS: self._read_cancellation,
             topics.FEEDBACK: self._read_feedback,
         }
+
+    @property
+    def policy_version(self) -> str:
+        """Goes into each batch's fence record."""
+        return self.policy.version
 
     # ------------------------------------------------------------------------- engine's contract
 
@@ -144,21 +150,12 @@ class DecideLogic:
 
     def on_kill_switch(self, record: Record) -> None:
         """Obeys a kill switch from the next batch on."""
-        if record.value is None:
-            return
-        try:
-            switch = self.codec.decode("kill_switch", record.value)
-        except DecodeError as error:
-            logger.error("kill switch at offset %d unreadable: %s", record.offset, error)
-            return
-        change = self._switches.add if switch["active"] else self._switches.discard
-        change(switch["scope"])
-        self.policy = replace(self.policy, kills=frozenset(self._switches))
-        logger.warning("kill switch %s is %s", switch["scope"], "on" if switch["active"] else "off")
+        self._switches.on_record(record)
+        self.use_policy(self.policy)
 
     def use_policy(self, policy: Policy) -> None:
         """Takes a reloaded catalogue from the next batch on; kill switches stay as they are."""
-        self.policy = replace(policy, kills=frozenset(self._switches))
+        self.policy = replace(policy, kills=self._switches.active)
 
     # ---------------------------------------------------------------------------------- decoding
 

@@ -1,4 +1,4 @@
-"""Kill switches as the deliver role obeys them: at the moment of sending.
+"""Kill switches, obeyed twice: when deciding, and again at the moment of sending.
 
 The topic is compacted and followed whole by every worker; a tombstone is a switch that is off.
 
@@ -9,6 +9,7 @@ all sending nor turn a switch off.
 from __future__ import annotations
 
 import logging
+
 from streams.codec import Codec, DecodeError
 from streams.core.model import Delivery
 from streams.engine.api import Record
@@ -26,6 +27,11 @@ class KillSwitches:
         self._codec = codec
         self._by_key: dict[bytes, str] = {}
         self._active: frozenset[str] = frozenset()
+
+    @property
+    def active(self) -> frozenset[str]:
+        """Scopes of the switches that are on."""
+        return self._active
 
     def on_record(self, record: Record) -> None:
         """Takes one record of the topic."""
