@@ -9,16 +9,17 @@ compared with, so work that arrives meanwhile is seen as work.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping
+from types import TracebackType
+from typing import Any, Self
 
 import msgspec
-from confluent_kafka import ConsumerGroupTopicPartitions, IsolationLevel, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 
 from streams import topics
 
-ANSWER_S_MAX = 10.0
+ANSWER_MS_MAX = 10_000
 READS: dict[str, tuple[str, ...]] = {
     "decide": (*topics.CONTROL, *topics.EVENTS),
     "deliver": topics.DELIVERIES,
@@ -61,46 +62,46 @@ class Progress(msgspec.Struct, frozen=True):
 
 
 class ProgressReader:
-    """Asks a cluster how far everything is. Blocking: call it in a thread."""
+    """Asks a cluster how far everything is, over two connections of its own; use ``async with``."""
 
     def __init__(
-        self,
-        bootstrap: str,
-        partitions: int,
-        application: str = "flowstate",
-        security: Mapping[str, Any] | None = None,
+        self, client: Mapping[str, Any], partitions: int, application: str = "flowstate"
     ) -> None:
-        self._admin = AdminClient({"bootstrap.servers": bootstrap, **(security or {})})
+        """``client``: servers and security, as every aiokafka client takes them."""
         self._application = application
+        self._admin = AIOKafkaAdminClient(**client, request_timeout_ms=ANSWER_MS_MAX)
+        self._consumer = AIOKafkaConsumer(
+            **client,
+            enable_auto_commit=False,
+            isolation_level="read_committed",
+            request_timeout_ms=ANSWER_MS_MAX,
+        )
         self._places = [
             TopicPartition(topic, partition)
             for topic in sorted({topic for read in READS.values() for topic in read})
             for partition in range(partitions)
         ]
 
-    def read(self) -> Progress:
-        """Positions first, then ends. Raises ``KafkaException`` when the cluster is away."""
-        done = {role: self._committed(f"{self._application}-{role}") for role in READS}
-        return Progress(self._ends(), done)
+    async def __aenter__(self) -> Self:
+        await self._admin.start()
+        await self._consumer.start()
+        return self
 
-    def _committed(self, group: str) -> dict[Place, int]:
-        asked = self._admin.list_consumer_group_offsets(
-            [ConsumerGroupTopicPartitions(group)], request_timeout=ANSWER_S_MAX
-        )
-        answer = asked[group].result(ANSWER_S_MAX)
-        return {(at.topic, at.partition): max(0, at.offset) for at in _positions(answer)}
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._consumer.stop()
+        await self._admin.close()
 
-    def _ends(self) -> dict[Place, int]:
-        latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
-        asked = self._admin.list_offsets(
-            dict.fromkeys(self._places, latest),
-            isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=ANSWER_S_MAX,
-        )  # fmt: skip
-        return {
-            (place.topic, place.partition): future.result(ANSWER_S_MAX).offset
-            for place, future in asked.items()
-        }
+    async def read(self) -> Progress:
+        """Positions first, then ends. Raises aiokafka's errors when the cluster is away."""
+        done = {role: await self._committed(f"{self._application}-{role}") for role in READS}
+        ends = await self._consumer.end_offsets(self._places)
+        return Progress({(tp.topic, tp.partition): end for tp, end in ends.items()}, done)
 
-
-def _positions(answer: ConsumerGroupTopicPartitions) -> Sequence[TopicPartition]:
-    return answer.topic_partitions or ()
+    async def _committed(self, group: str) -> dict[Place, int]:
+        positions = await self._admin.list_consumer_group_offsets(group)
+        return {(tp.topic, tp.partition): max(0, at.offset) for tp, at in positions.items()}
