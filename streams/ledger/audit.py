@@ -26,7 +26,6 @@ from streams.ledger.model import (
     Subject,
     answer_of,
     facts_of,
-    is_record_of_event,
 )
 from streams.ledger.report import Report
 
@@ -139,7 +138,9 @@ class PartitionAudit:
         self._accepted: list[Accepted] = []
         self._subjects: defaultdict[str, Subject] = defaultdict(Subject)
         self._verdicts: dict[Place, list[tuple[Fact, Life | None]]] = {}
-        self._closed: dict[str, Fact] = {}
+        self._closed: dict[str | None, Fact] = {}
+        self._left_closed: Counter[str | None] = Counter()
+        """Digest -> events that were cancelled while it was closed and not sent."""
         self._answers: list[Answer] = []
         self._dead: dict[Place, str] = {}
         self._decided: dict[str, int] = {}
@@ -159,7 +160,7 @@ class PartitionAudit:
         for fact in facts_of(decision, offset):
             subject = self._subjects[fact.subject_id]
             subject.add(fact)
-            if is_record_of_event(fact):
+            if fact.decides_record:
                 assert fact.source is not None
                 topic, _, at = fact.source
                 life = None if fact.verdict in REPEATS else subject.lives[-1]
@@ -167,6 +168,8 @@ class PartitionAudit:
                 self._decided[topic] = max(self._decided.get(topic, -1), at)
             if fact.verdict == "digest_closed":
                 self._closed[fact.subject_id] = fact
+            elif fact.digest_id in self._closed and fact.verdict != "digested":
+                self._left_closed[fact.digest_id] += 1
             elif fact.verdict == "held":
                 self._report.held[fact.reason] += 1
             for delivery_id, _attempt, channel in fact.tries:
@@ -272,16 +275,17 @@ class PartitionAudit:
                 elif status.waits_for == "digest" and status.digest_id is not None:
                     gathering.add(status.digest_id)
         self._report.digests_gathering += len(gathering)
-        for digest_id, fact in self._closed.items():
+        for fact in self._closed.values():
+            digest_id = fact.subject_id
             self._report.absorbed[fact.count] += 1
             state = self._subjects[digest_id].status(self._closed.__contains__)
             assert state is not None
             self._report.digests[state.state] += 1
             self._report.digests_delivered.update(state.channels)
-            if members[digest_id] != fact.count:
+            inside = members[digest_id] + self._left_closed[digest_id]
+            if inside != fact.count:
                 self._crossing.problem(
-                    f"digest {digest_id} says it has {fact.count} events, {members[digest_id]}"
-                    " went into it"
+                    f"digest {digest_id} says it has {fact.count} events, {inside} went into it"
                 )
 
 

@@ -59,8 +59,6 @@ _ISSUES: Final = frozenset({"delivering", "escalating"})
 """Verdicts whose deliveries were produced; other entries only say which delivery they are about."""
 _AGAIN: Final = frozenset({"retried", "decided_again", "redriven"})
 """Reasons of a ``delivering`` that is about one delivery, not about the whole subject."""
-_REPLACED: Final = frozenset({"superseded", "collapsed"})
-"""Reasons whose entry was caused by *another* event's record."""
 _REMARKS: Final = frozenset(
     {
         "destination_removed",
@@ -95,6 +93,8 @@ class Fact(msgspec.Struct, frozen=True, gc=False):
     source: tuple[str, int, int] | None
     """(topic, partition, offset) of the record that caused it."""
     escalates_at_ms: int | None = None
+    decides_record: bool = False
+    """True when it is the verdict on the event record that ``source`` names."""
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):
@@ -158,7 +158,7 @@ class Life:
         verdict = fact.verdict
         if verdict == "noted" and fact.reason in _REMARKS:
             if fact.reason in _ENDS_ESCALATION:
-                self.escalates_at_ms = None
+                self._end_escalation()
             return
         if verdict in _ISSUES:
             for delivery_id, attempt, _channel in fact.tries:
@@ -187,6 +187,13 @@ class Life:
         self.escalates_at_ms = fact.escalates_at_ms
         if fact.verdict == "cancelled":
             self.retries.clear()
+
+    def _end_escalation(self) -> None:
+        """No further channel will be tried; a step that is held will not be taken either."""
+        self.escalates_at_ms = None
+        if self.issued and self.waiting is not None and self.waiting.verdict == "held":
+            self.waiting = None
+            self.latest = self.ended or self.latest
 
     def answer(self, answer: Answer) -> None:
         """A provider's answer to one of its deliveries, in any order, any number of times."""
@@ -272,28 +279,30 @@ class Subject:
         return None
 
 
-def is_record_of_event(fact: Fact) -> bool:
-    """Whether the entry is the verdict on an event record, not a later look at the event."""
-    source = fact.source
-    return (
-        source is not None
-        and source[0] in _EVENT_TOPICS
-        and fact.event_id is not None
-        and fact.verdict != "noted"
-        and fact.reason not in _REPLACED
-    )
-
-
 def _starts_life(fact: Fact, current: Life) -> bool:
-    return is_record_of_event(fact) and fact.source != current.source
+    return fact.decides_record and fact.source != current.source
 
 
 def facts_of(decision: Mapping[str, Any], offset: int) -> Iterable[Fact]:
-    """Entries of a decoded ``decision`` record, in order."""
+    """Entries of a decoded ``decision`` record, in order.
+
+    An event's record may first end other events (superseded, collapsed); the verdict on the event
+    itself is the last one that its record caused.
+    """
+    entries = decision["entries"]
+    own: dict[tuple[str, int, int], str] = {}
+    for entry in entries:
+        source = _event_source(entry)
+        if source is not None:
+            own[source] = entry["subject_id"]
     decided_at_ms = decision["decided_at_ms"]
-    for index, entry in enumerate(decision["entries"]):
+    for index, entry in enumerate(entries):
         topic = entry["source_topic"]
+        source = (
+            None if topic is None else (topic, entry["source_partition"], entry["source_offset"])
+        )
         escalates = entry["inputs"].get("escalates_at_ms")
+        event_source = _event_source(entry)
         yield Fact(
             offset,
             index,
@@ -307,9 +316,18 @@ def facts_of(decision: Mapping[str, Any], offset: int) -> Iterable[Fact]:
             entry["until_ms"],
             entry["count"],
             tuple((d["delivery_id"], d["attempt"], d["channel"]) for d in entry["deliveries"]),
-            None if topic is None else (topic, entry["source_partition"], entry["source_offset"]),
+            source,
             None if escalates is None else int(escalates),
+            event_source is not None and own[event_source] == entry["subject_id"],
         )
+
+
+def _event_source(entry: Mapping[str, Any]) -> tuple[str, int, int] | None:
+    """The event record that caused an entry which can be the verdict on it."""
+    topic = entry["source_topic"]
+    if topic not in _EVENT_TOPICS or entry["event_id"] is None or entry["verdict"] == "noted":
+        return None
+    return topic, entry["source_partition"], entry["source_offset"]
 
 
 def answer_of(outcome: Mapping[str, Any]) -> Answer:

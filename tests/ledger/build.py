@@ -109,6 +109,8 @@ def fact(offset: int, verdict: str, **more: Any) -> Fact:
         "verdict": verdict, "reason": "routed", "category": "message", "event_id": "e1",
         "digest_id": None, "until_ms": None, "count": 1, "tries": (), "source": None,
     } | more  # fmt: skip
+    source = fields["source"]
+    fields.setdefault("decides_record", source is not None and source[0] in topics.EVENTS)
     return Fact(**fields)
 
 

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams import topics
-from streams.ledger.model import Status, Subject
-from tests.ledger.build import T0, answer, fact
+from streams.ledger.model import Status, Subject, facts_of
+from tests.ledger.build import CODEC, T0, answer, decision, entry, fact, sent
 
 PUSH = ("d1", 1, "push")
 MAIL = ("d2", 1, "email")
@@ -150,15 +150,24 @@ def test_accepted_again_after_the_horizon_is_a_new_life() -> None:
 
 
 def test_what_another_event_does_to_it_is_no_new_life() -> None:
+    newer = entry("delivering", "newer", at=99, deliveries=(sent("d2"),))
+    replaced = entry("cancelled", "older", reason="superseded", at=99)
+    too_late = entry("noted", "oldest", reason="too_late_to_cancel", at=99)
+    record = decision(5, replaced, too_late, newer)
+    facts = list(facts_of(CODEC.decode("decision", record.value), 5))
+    assert [one.decides_record for one in facts] == [False, False, True]
     held = fact(0, "held", reason="quiet_hours", until_ms=T0 + 100, source=FIRST)
-    replaced = fact(1, "cancelled", reason="superseded", source=AGAIN)
-    too_late = fact(1, "noted", reason="too_late_to_cancel", source=AGAIN)
-    for later in (replaced, too_late):
-        subject = Subject()
-        subject.add(held)
-        subject.add(later)
-        assert len(subject.lives) == 1
-    assert status_of(held, replaced) == Status("cancelled", "superseded")
+    subject = Subject()
+    subject.add(held)
+    subject.add(facts[0])
+    assert len(subject.lives) == 1
+    assert subject.status(closed()) == Status("cancelled", "superseded")
+
+
+def test_an_event_that_came_after_its_replacement_is_its_own_verdict() -> None:
+    record = decision(5, entry("cancelled", "older", reason="collapsed", at=99))
+    (only,) = facts_of(CODEC.decode("decision", record.value), 5)
+    assert only.decides_record
 
 
 def test_a_pending_escalation_keeps_it_open_after_a_refusal() -> None:
@@ -180,6 +189,18 @@ def test_a_step_that_was_held_and_came_to_nothing_leaves_the_earlier_end() -> No
     held = fact(2, "held", reason="quiet_hours", until_ms=T0 + 90)
     nothing = fact(3, "noted", reason="opted_out")
     found = status_of(routed, dropped, held, nothing, answers=[answer("rejected")])
+    assert found == Status("dropped", "rejected")
+
+
+def test_a_held_step_that_is_ended_waits_for_nothing() -> None:
+    routed = fact(0, "delivering", tries=(PUSH,), escalates_at_ms=T0 + 60, source=FIRST)
+    dropped = fact(1, "dropped", reason="rejected", tries=(PUSH,), source=FEEDBACK)
+    held = fact(2, "held", reason="quiet_hours", until_ms=T0 + 90)
+    ended = fact(3, "noted", reason="escalation_ended")
+    refused = [answer("rejected")]
+    found = status_of(routed, dropped, held, ended, answers=refused)
+    assert found == Status("dropped", "rejected")
+    found = status_of(routed, dropped, ended, answers=refused)
     assert found == Status("dropped", "rejected")
 
 

@@ -49,6 +49,7 @@ POLICY = Policy(
         "limited": Category("limited", limits=(LimitRule("category", 1, HOUR_MS),), retry=RETRY),
         "short": Category("short", expires_after_ms=HOUR_MS, retry=RETRY),
     },
+    dedupe_horizon_ms=400 * 24 * HOUR_MS,
 )
 ANSWERS = ("accepted", "retry", "rejected", "unregistered", "ambiguous", "stale", "killed")
 
