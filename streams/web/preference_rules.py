@@ -54,7 +54,7 @@ def to_document(preferences: Preferences) -> PreferencesDocument:
         snooze_until_ms=preferences.snooze_until_ms,
         muted=list(preferences.muted),
         digests=preferences.digests,
-        channel_order={k: list(v) for k, v in preferences.channel_order.items()},  # type: ignore[misc]
+        channel_order={k: list(v) for k, v in preferences.channel_order.items()},  # type: ignore[arg-type]
         updated_at_ms=preferences.updated_at_ms,
     )
 
