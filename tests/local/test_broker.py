@@ -1,5 +1,6 @@
 """The embedded broker, for real: what it keeps, what it survives, what it says when it cannot."""
 
+import asyncio
 import os
 import shutil
 import signal
@@ -78,11 +79,13 @@ async def test_transactions_are_seen_whole_or_not_at_all(
 
 @needs_broker
 async def test_a_topic_is_not_made_by_naming_it(broker: RunningBroker) -> None:
+    producer = AIOKafkaProducer(bootstrap_servers=broker.bootstrap, request_timeout_ms=1000)
+    async with producer:
+        with pytest.raises(UnknownTopicOrPartitionError):
+            await producer.send_and_wait("nobody-made-this", b"lost")
     admin = AIOKafkaAdminClient(bootstrap_servers=broker.bootstrap)
     await admin.start()
     try:
-        (topic,) = await admin.describe_topics(["nobody-made-this"])
-        assert topic["error_code"] == UnknownTopicOrPartitionError.errno
         assert "nobody-made-this" not in await admin.list_topics()
     finally:
         await admin.close()
@@ -166,6 +169,16 @@ def test_a_taken_port_is_named_with_its_owner_and_the_way_out(tmp_path: Path) ->
     assert f"Port {port} is taken by " in text
     assert f"(pid {owner.pid})" in text
     assert "--port" in text
+
+
+async def test_a_port_that_only_accepts_connections_is_not_ready() -> None:
+    def hang_up(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server:
+        assert not await EmbeddedBroker(Path("unused"), port=port).is_ready()
 
 
 def test_one_broker_at_a_time_uses_a_data_folder(own_broker: EmbeddedBroker) -> None:

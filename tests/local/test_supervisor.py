@@ -214,6 +214,24 @@ def test_two_children_of_one_name_are_refused(tmp_path: Path) -> None:
         make(tmp_path, Child("twin", ["true"]), Child("twin", ["true"]))
 
 
+async def test_a_child_that_says_too_much_is_still_heard_at_its_end(tmp_path: Path) -> None:
+    log = tmp_path / "logs" / "chatty.log"
+    log.parent.mkdir()
+    log.write_text("of an earlier run\n")
+    rotated = tmp_path / "logs" / "chatty.log.1"
+    code = (
+        "import os, sys, time\n"
+        f"print('x' * {LOG_BYTES_MAX})\nsys.stdout.flush()\n"
+        f"while not os.path.exists({str(rotated)!r}): time.sleep(0.01)\n"
+        "print('last words')\nsys.exit(5)"
+    )
+    supervisor, events = make(tmp_path, Child("chatty", python(code)))
+    with pytest.raises(ChildFailed):
+        async with supervisor:
+            await supervisor.wait()
+    assert events[-1].tail == "last words"
+
+
 # --- a supervisor that is itself a process: signals, and its own death
 
 

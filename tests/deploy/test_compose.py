@@ -1,0 +1,96 @@
+"""docker-compose.yml and what it mounts, held against the code that they describe.
+
+No container is started here: that needs Docker. What is checked is what drifts: commands, roles,
+files, metric names, and the three settings that keep an acknowledged record.
+"""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from streams import cli
+
+ROOT = Path(__file__).parents[2]
+COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+BROKERS = ("kafka-1", "kafka-2", "kafka-3")
+OURS = {name: service for name, service in SERVICES.items() if "command" in service}
+METRIC_SUFFIX = re.compile(r"_(total|bucket|sum|count)$")
+
+
+@pytest.mark.parametrize("name", BROKERS)
+def test_an_acknowledged_record_is_on_two_brokers_of_three(name: str) -> None:
+    settings = SERVICES[name]["environment"]
+    assert settings["KAFKA_DEFAULT_REPLICATION_FACTOR"] == 3
+    assert settings["KAFKA_MIN_INSYNC_REPLICAS"] == 2
+    assert settings["KAFKA_UNCLEAN_LEADER_ELECTION_ENABLE"] == "false"
+    assert settings["KAFKA_TRANSACTION_STATE_LOG_REPLICATION_FACTOR"] == 3
+    assert settings["KAFKA_TRANSACTION_STATE_LOG_MIN_ISR"] == 2
+    assert settings["KAFKA_OFFSETS_TOPIC_REPLICATION_FACTOR"] == 3
+
+
+def test_the_brokers_are_three_of_one_quorum_and_differ() -> None:
+    brokers = {name: service for name, service in SERVICES.items() if name.startswith("kafka")}
+    assert tuple(brokers) == BROKERS
+    settings = [service["environment"] for service in brokers.values()]
+    voters = settings[0]["KAFKA_CONTROLLER_QUORUM_VOTERS"].split(",")
+    assert voters == [f"{node}@kafka-{node}:9093" for node in (1, 2, 3)]
+    assert [each["KAFKA_NODE_ID"] for each in settings] == [1, 2, 3]
+    assert len({each["CLUSTER_ID"] for each in settings}) == 1
+    assert len({each["KAFKA_ADVERTISED_LISTENERS"] for each in settings}) == 3
+
+
+def test_every_role_of_the_command_has_a_service() -> None:
+    workers = [service["command"][2] for service in OURS.values() if "worker" in service["command"]]
+    assert sorted(workers) == sorted(cli.ROLES)
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_a_command_is_one_that_flowstate_knows(name: str) -> None:
+    program, *arguments = OURS[name]["command"]
+    assert program == "flowstate"
+    result = CliRunner().invoke(cli.main, [*arguments, "--help"])
+    assert result.exit_code == 0, result.output
+    for option in (argument for argument in arguments if argument.startswith("--")):
+        assert f"{option} " in result.output
+
+
+def test_nothing_is_published_beyond_this_machine() -> None:
+    published = [port for service in SERVICES.values() for port in service.get("ports", [])]
+    assert published
+    assert all(port.startswith("127.0.0.1:") for port in published)
+
+
+def test_files_that_are_mounted_from_deploy_are_there() -> None:
+    mounts = [
+        volume.split(":")[0]
+        for service in SERVICES.values()
+        for volume in service.get("volumes", [])
+        if volume.startswith("./deploy/")
+    ]
+    assert len(mounts) == 3
+    assert all((ROOT / mount).exists() for mount in mounts)
+
+
+def test_the_image_takes_in_what_its_recipe_copies() -> None:
+    recipe = (ROOT / "deploy" / "Dockerfile").read_text()
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+    lines = re.findall(r"^COPY (?!--from)(.+) \S+$", recipe, flags=re.MULTILINE)
+    copied = [name for line in lines for name in line.split()]
+    assert copied
+    assert all((ROOT / name).exists() and f"!{name}" in ignored for name in copied)
+
+
+def test_each_metric_of_the_dashboard_is_one_that_a_worker_exports() -> None:
+    dashboard = json.loads((ROOT / "deploy/grafana/dashboards/flowstate.json").read_text())
+    expressions = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    shown = {name for text in expressions for name in re.findall(r"flowstate_\w+", text)}
+    source = "".join(path.read_text() for path in (ROOT / "streams").rglob("metrics.py"))
+    exported = set(re.findall(r'"(flowstate_\w+)"', source))
+    assert shown
+    assert {METRIC_SUFFIX.sub("", name) for name in shown} <= exported
