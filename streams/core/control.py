@@ -1,31 +1,32 @@
-"""What recipients, apps and providers say: preferences, destinations, receipts.
+"""What recipients and apps say: preferences and destinations.
 
-They change the state and may make what waits due; each is idempotent. Cancellations are in
-``cancel.py``.
+They change the state and may make what waits due; each is idempotent. Receipts are in
+``receipts.py``, cancellations in ``cancel.py``.
 """
 
 from __future__ import annotations
 
 from msgspec.structs import replace
 
-from streams.core import digest, ids, suppression
+from streams.core import digest, ids, preferences, quiet_hours, sizes, suppression
+from streams.core.local_time import resolve_send_at
 from streams.core.model import (
     Claim,
+    DeadLetter,
+    Destination,
     DestinationInput,
+    Held,
     OpenDigest,
     PreferenceInput,
     Preferences,
-    Receipt,
-    Suppression,
+    Retry,
 )
 from streams.core.turn import Turn
 
-SUPPRESSING = {
-    "bounced": "bounced",
-    "soft_bounced": "soft_bounced",
-    "complained": "complained",
-    "unsubscribed": "unsubscribed",
-}
+CHOSEN = ("quiet_hours", "snoozed")
+"""Reasons to wait that the recipient's preferences gave, and can take back."""
+BY_ADDRESS = ("bounced", "soft_bounced", "unregistered")
+"""Suppressions that are about the address, not about the person behind it."""
 
 
 def address_hash(kind: str, address: str) -> str:
@@ -35,34 +36,92 @@ def address_hash(kind: str, address: str) -> str:
 
 def on_preferences(turn: Turn, change: PreferenceInput) -> None:
     """Takes the new preferences; what waited for the old ones is due at once, and re-checked."""
-    new = change.preferences or Preferences()
-    if new == turn.profile.preferences:
+    old = turn.profile.preferences
+    wished = change.preferences or Preferences()
+    size, bound = preferences.preferences_bytes(wished), turn.policy.bounds.preferences_bytes_max
+    if size > bound:
+        inputs = {"limit": str(bound), "bytes": str(size)}
+        turn.dead_letters.append(DeadLetter("preferences_too_large", str(inputs), turn.source))
+        turn.note(turn.subject_id("preferences"), "preferences_too_large", inputs=inputs)
         return
-    zone_changed = new.zone != turn.profile.preferences.zone
+    new, ignored = preferences.usable(wished, turn.policy.bounds)
+    if new == old:
+        return
+    if ignored:
+        turn.note(turn.subject_id("preferences"), "preference_ignored", inputs=ignored)
     turn.profile = replace(turn.profile, preferences=new)
+    _opt_back_in(turn, old, new)
     waiting = turn.waiting
-    held = tuple(
-        replace(item, due_ms=turn.now_ms) if item.reason in ("quiet_hours", "snoozed") else item
-        for item in waiting.held
+    turn.wait(
+        held=tuple(_due_again(turn, item, old, new) for item in waiting.held),
+        retries=tuple(_retry_again(turn, item) for item in waiting.retries),
+        digests=tuple(_reschedule(turn, opened, old, new) for opened in waiting.digests),
     )
-    digests = waiting.digests
-    if digests:
-        digests = tuple(_reschedule(turn, opened, new, zone_changed) for opened in digests)
-    if held != waiting.held or digests != waiting.digests:
-        turn.wait(held=held, digests=digests)
+    if turn.waiting == waiting:
+        turn.waiting = waiting
 
 
-def _reschedule(turn: Turn, opened: OpenDigest, new: Preferences, zone_changed: bool) -> OpenDigest:
-    """An open digest under the new preferences: at once, at the new local time, or as it was."""
+def _opt_back_in(turn: Turn, old: Preferences, new: Preferences) -> None:
+    """An explicit, later "yes" takes back an unsubscription; a complaint stays.
+
+    Only a choice that changed counts: a record that repeats an old "yes" must not undo what the
+    recipient asked for meanwhile.
+    """
+    if not turn.profile.suppressions:
+        return
+    scopes = ["all"] if new.default and not old.default else []
+    scopes += [
+        f"category:{n}" for n, yes in new.categories.items() if yes > bool(old.categories.get(n))
+    ]
+    scopes += [f"channel:{n}" for n, yes in new.channels.items() if yes > bool(old.channels.get(n))]
+    for scope in scopes:
+        left = suppression.lift(turn.profile, scope, ("unsubscribed",), new.updated_at_ms)
+        if left is not turn.profile.suppressions:
+            turn.profile = replace(turn.profile, suppressions=left)
+            turn.note(turn.subject_id(scope), "suppression_lifted", inputs={"scope": scope})
+
+
+def _due_again(turn: Turn, held: Held, old: Preferences, new: Preferences) -> Held:
+    """What the old preferences made wait is due now; a local time is the new zone's."""
+    if held.reason in CHOSEN:
+        return replace(held, due_ms=turn.now_ms)
+    if held.send_at_local and new.zone != old.zone:
+        due_ms = max(turn.now_ms, resolve_send_at(held.send_at_local, turn.now_ms, new.zone))
+        told = held.notification
+        if held.lifetime_ms:
+            told = replace(told, expires_at_ms=due_ms + held.lifetime_ms)
+        return replace(held, notification=told, due_ms=min(due_ms, told.expires_at_ms))
+    return held
+
+
+def _retry_again(turn: Turn, retry: Retry) -> Retry:
+    return replace(retry, due_ms=turn.now_ms) if retry.waits_for in CHOSEN else retry
+
+
+def _reschedule(turn: Turn, opened: OpenDigest, old: Preferences, new: Preferences) -> OpenDigest:
+    """An open digest under the new preferences: at once, at its new time, or as it was."""
     category = turn.policy.categories.get(opened.category)
-    rule = digest.rule_for(category, new) if category else None
+    if category is None or opened.opened_by == "rate_limited":
+        return opened
+    now_ms, span_ms = turn.now_ms, turn.policy.release_jitter_ms
+    if opened.opened_by == "quiet_hours":
+        until_ms = quiet_hours.quiet_until(new, now_ms)
+        if until_ms is None:
+            return replace(opened, closes_at_ms=now_ms)
+        closes_at_ms = quiet_hours.release_at(
+            new, until_ms, opened.expires_at_ms, turn.recipient_id, span_ms
+        )
+        return replace(opened, closes_at_ms=closes_at_ms)
+    rule = digest.rule_for(category, new)
     if rule is None:
-        return replace(opened, closes_at_ms=turn.now_ms)
-    if rule.mode == "calendar" and zone_changed:
-        spread = (turn.recipient_id, turn.policy.release_jitter_ms)
-        closes = digest.close_time(rule, turn.now_ms, turn.now_ms, new.zone, spread)
-        return replace(opened, closes_at_ms=closes)
-    return opened
+        return replace(opened, closes_at_ms=now_ms, closing="digest_choice")
+    moved = rule.mode == "calendar" and new.zone != old.zone
+    if not moved and rule == digest.rule_for(category, old):
+        return opened
+    since_ms = now_ms if rule.mode == "calendar" else opened.opened_at_ms
+    spread = (turn.recipient_id, span_ms)
+    closes_at_ms = digest.close_time(rule, since_ms, now_ms, new.zone, spread)
+    return replace(opened, closes_at_ms=max(now_ms, closes_at_ms))
 
 
 def on_destination(turn: Turn, change: DestinationInput) -> None:
@@ -71,100 +130,60 @@ def on_destination(turn: Turn, change: DestinationInput) -> None:
     known = next(
         (d for d in turn.profile.destinations if d.destination_id == new.destination_id), None
     )
-    others = tuple(d for d in turn.profile.destinations if d.destination_id != new.destination_id)
     if change.removed:
-        same = known is not None and (not new.address or known.address == new.address)
-        if known is not None and same and known.registered_at_ms <= change.at_ms:
-            turn.profile = replace(turn.profile, destinations=others)
-            turn.note(new.destination_id, "destination_removed", inputs={"why": change.reason})
+        if known is not None and _takes_away(change, known):
+            _forget(turn, known, change.reason)
         return
     if known is not None and known.registered_at_ms >= new.registered_at_ms:
         return
-    if known is None or known.address != new.address:
-        turn.claims.append(
-            Claim(
-                address_hash(new.kind, new.address),
-                turn.recipient_id,
-                new.destination_id,
-                new.kind,
-                new.registered_at_ms,
-            )
-        )
-    bound = turn.policy.bounds.destinations_max
-    kept = sorted((*others, new), key=lambda d: (d.registered_at_ms, d.destination_id))[-bound:]
-    lifted = suppression.lift(turn.profile, f"destination:{new.destination_id}")
-    turn.profile = replace(turn.profile, destinations=tuple(kept), suppressions=lifted)
-
-
-def on_receipt(turn: Turn, receipt: Receipt) -> None:
-    """Ends escalations that it answers, and suppresses what it forbids from now on."""
-    _end_escalations(turn, receipt)
-    reason = SUPPRESSING.get(receipt.kind)
-    if reason is None:
+    size, bound = _destination_bytes(new), turn.policy.bounds.destination_bytes_max
+    if size > bound:
+        inputs = {"limit": str(bound), "bytes": str(size)}
+        turn.dead_letters.append(DeadLetter("destination_too_large", str(inputs), turn.source))
+        turn.note(turn.subject_id("destinations"), "destination_too_large", inputs=inputs)
         return
-    scope = receipt.name if receipt.kind == "unsubscribed" and receipt.name else None
-    if scope is None and receipt.destination_id:
-        scope = f"destination:{receipt.destination_id}"
-    if scope is None:
-        if receipt.kind != "unsubscribed":
-            return  # Nothing names the address: nothing can be suppressed.
-        scope = "all"
-    until_ms = None
-    if receipt.kind == "soft_bounced":
-        until_ms = turn.now_ms + turn.policy.soft_bounce_ms
-    new = Suppression(scope, reason, receipt.occurred_at_ms, until_ms)  # type: ignore[arg-type]
-    bound = turn.policy.bounds.suppressions_max
-    suppressions = suppression.add(turn.profile, new, turn.now_ms, bound)
-    if suppressions != turn.profile.suppressions:
-        turn.profile = replace(turn.profile, suppressions=suppressions)
-        subject = receipt.notification_id or receipt.delivery_id or scope
-        turn.note(
-            subject,
-            "suppression_added",
-            event_id=receipt.event_id,
-            inputs={"scope": scope, "why": receipt.kind},
-            until_ms=until_ms,
+    turn.claims.append(
+        Claim(
+            address_hash(new.kind, new.address),
+            turn.recipient_id,
+            new.destination_id,
+            new.kind,
+            new.registered_at_ms,
         )
+    )
+    if known is not None and known.address != new.address:
+        scope = f"destination:{new.destination_id}"
+        lifted = suppression.lift(turn.profile, scope, BY_ADDRESS, new.registered_at_ms)
+        turn.profile = replace(turn.profile, suppressions=lifted)
+    others = (d for d in turn.profile.destinations if d.destination_id != new.destination_id)
+    ordered = sorted((*others, new), key=lambda d: (d.registered_at_ms, d.destination_id))
+    turn.profile = replace(turn.profile, destinations=tuple(ordered))
+    for oldest in ordered[: len(ordered) - turn.policy.bounds.destinations_max]:
+        _forget(turn, oldest, "too many addresses")
 
 
-def _end_escalations(turn: Turn, receipt: Receipt) -> None:
-    named = receipt.name if receipt.kind == "business" else receipt.kind
-    kept = []
-    for escalation in turn.waiting.escalations:
-        notification = escalation.notification
-        category = turn.policy.categories.get(notification.category)
-        ends = category is not None and named in category.escalate_until
-        if not ends or not _is_about(
-            turn, receipt, notification.notification_id, notification.event_id
-        ):
-            kept.append(escalation)
-            continue
-        turn.note(
-            notification.notification_id,
-            "escalation_ended",
-            notification.category,
-            notification.event_id,
-            {"by": named or ""},
-        )
-    if len(kept) != len(turn.waiting.escalations):
-        turn.wait(escalations=tuple(kept))
+def _forget(turn: Turn, known: Destination, why: str) -> None:
+    left = tuple(d for d in turn.profile.destinations if d is not known)
+    turn.profile = replace(turn.profile, destinations=left)
+    inputs = {"why": why, "destination": known.destination_id}
+    turn.note(known.destination_id, "destination_removed", inputs=inputs)
 
 
-def _is_about(turn: Turn, receipt: Receipt, notification_id: str, event_id: str | None) -> bool:
-    """Does a receipt speak of this notification, by any of the ids it may carry?"""
-    if receipt.notification_id is not None:
-        return receipt.notification_id == notification_id
-    if receipt.event_id is not None:
-        return receipt.event_id == event_id
-    if receipt.delivery_id is None:
-        return receipt.kind == "business"  # A business event is about the recipient.
-    from_step = range(8)
-    return any(
-        receipt.delivery_id
-        == ids.delivery_id(
-            turn.partition, notification_id, channel, destination.destination_id, step
-        )
-        for step in from_step
-        for destination in turn.profile.destinations
-        for channel in ("push", "email", "sms", "webhook", "chat")
+def _takes_away(change: DestinationInput, known: Destination) -> bool:
+    """Is the removal about the address that is known, and not older than its registration?
+
+    A removal names the address, or only its hash (it was claimed by somebody else), or neither.
+    """
+    gone = change.destination
+    if known.registered_at_ms > change.at_ms or (gone.address and gone.address != known.address):
+        return False
+    claimed = gone.attributes.get("address_hash")
+    return claimed is None or claimed == address_hash(known.kind, known.address)
+
+
+def _destination_bytes(new: Destination) -> int:
+    return (
+        sizes.text_bytes(new.destination_id)
+        + sizes.text_bytes(new.address)
+        + sizes.map_bytes(new.attributes)
     )

@@ -3,7 +3,7 @@
 Seen ids are kept in hourly buckets of 12-byte entries: 8 bytes of the id's hash, 4 of the
 content's. A bucket goes as a whole when its hour leaves the horizon, so nothing is ever rewritten
 to forget. When an hour is full, later ids of that hour are accepted without being remembered, and
-each such acceptance says so (``dedupe_overflow``): bounded memory, never a silent loss.
+``dedupe_overflow`` says so once, when the last one that fits comes: bounded memory, never silent.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ def check(activity: Activity, id_hash: bytes, content: bytes, now_ms: int, polic
 def remember(
     activity: Activity, id_hash: bytes, content: bytes, now_ms: int, policy: Policy
 ) -> tuple[Activity, bool]:
-    """Activity with the id added (and old hours gone); the flag says whether there was room."""
+    """Activity with the id added (and old hours gone); the flag says that it was the last one
+    for which this hour has room."""
     hour = now_ms // HOUR_MS
     since_hour = (now_ms - policy.dedupe_horizon_ms) // HOUR_MS
     seen = activity.seen
@@ -65,8 +66,8 @@ def remember(
         bucket, earlier = b"", seen
     if earlier and earlier[0][0] < since_hour:
         earlier = tuple(pair for pair in earlier if pair[0] >= since_hour)
-    fits = len(bucket) < policy.bounds.seen_per_hour_max * ENTRY_BYTES
-    if fits:
-        bucket += id_hash + content
-    seen = (*earlier, (hour, bucket))
-    return Activity(version=activity.version, seen=seen, sent=activity.sent), fits
+    room = policy.bounds.seen_per_hour_max * ENTRY_BYTES - len(bucket)
+    if room < ENTRY_BYTES:
+        return activity, False
+    seen = (*earlier, (hour, bucket + id_hash + content))
+    return Activity(activity.version, seen, activity.sent), room < 2 * ENTRY_BYTES

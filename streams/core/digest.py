@@ -5,39 +5,61 @@
     debounce   closes when no event came for W, at the latest at its maximum age
     calendar   closes at the recipient's next local time of a list
 
-Several digests of a recipient can be open, one per category and key; the key is made of event
-fields. A digest keeps the exact count, the distinct actors and k of its events, and closes early
-at its maximum of events or bytes. Closing makes a notification that passes every rule again.
+Several digests of a recipient can be open, one per category, key and campaign; the key is made of
+event fields. A digest keeps the exact count, the distinct actors and k of its events, and closes
+early at its maximum of events or bytes. Closing makes a notification that passes every rule again.
 """
 
 from __future__ import annotations
 
-import msgspec
+import math
+from functools import lru_cache
 
-from streams.core import ids
+from msgspec.structs import replace
+
+from streams.core import ids, members, sizes
 from streams.core.local_time import next_minute_of_day, parse_minute
-from streams.core.model import DigestItem, Notification, OpenDigest, Preferences
+from streams.core.model import (
+    PRIORITY_RANK,
+    DigestItem,
+    Notification,
+    OpenDigest,
+    Preferences,
+)
 from streams.core.policy import HOUR_MS, Bounds, Category, DigestRule
+
+KEY_CHARS_MAX = 256
+"""A longer key is replaced by its hash: keys are stored, and their values come from outside."""
+BY_DEFAULT = DigestRule(mode="window")
+"""How events gather in a category without a digest rule, when quiet hours or a limit ask for it."""
+NINE_O_CLOCK = 540
 
 
 def rule_for(category: Category, preferences: Preferences) -> DigestRule | None:
     """The recipient's choice for the category, else the catalogue's rule; ``None``: at once."""
-    choice = preferences.digests.get(category.name)
-    rule = category.digest
+    choice = preferences.digests.get(category.name) if preferences.digests else None
     if choice is None:
-        return rule
+        return category.digest
+    return chosen_rule(choice, category.digest)
+
+
+@lru_cache(maxsize=4_096)
+def chosen_rule(choice: str, catalogue: DigestRule | None) -> DigestRule | None:
+    """The rule that ``immediate``, ``hourly`` or ``daily@HH:MM`` stands for; key and sizes stay."""
+    base = catalogue or BY_DEFAULT
     if choice == "immediate":
         return None
-    base = rule or DigestRule(mode="window")
     if choice == "hourly":
-        return msgspec.structs.replace(base, mode="window", window_ms=HOUR_MS)
+        return replace(base, mode="window", window_ms=HOUR_MS)
     if choice.startswith("daily@"):
-        return msgspec.structs.replace(base, mode="calendar", times=(choice[6:],))
-    return rule
+        return replace(base, mode="calendar", times=(choice[6:],))
+    return catalogue
 
 
 def key_of(rule: DigestRule, notification: Notification) -> str:
     """Digest key from the event's fields, in the rule's order; a missing field is empty."""
+    if notification.digest_key is not None:
+        return notification.digest_key
     if not rule.key:
         return ""
     values = []
@@ -48,7 +70,8 @@ def key_of(rule: DigestRule, notification: Notification) -> str:
             values.append(notification.actor_id)
         else:
             values.append(notification.collapse_key or "")
-    return "/".join(values)
+    key = "/".join(values)
+    return key if len(key) <= KEY_CHARS_MAX else ids.digest16(key).hex()
 
 
 def close_time(
@@ -62,13 +85,18 @@ def close_time(
     if rule.mode == "debounce":
         return min(now_ms + rule.window_ms, opened_at_ms + rule.age_ms_max)
     if rule.mode == "calendar":
-        minutes = tuple(parse_minute(text) for text in rule.times) or (540,)
+        minutes = tuple(parse_minute(text) for text in rule.times) or (NINE_O_CLOCK,)
         return next_minute_of_day(opened_at_ms, minutes, zone) + ids.jitter(*spread)
     return opened_at_ms + rule.window_ms
 
 
 def open_digest(
-    notification: Notification, key: str, recipient_id: str, partition: int, now_ms: int
+    notification: Notification,
+    key: str,
+    recipient_id: str,
+    partition: int,
+    now_ms: int,
+    opened_by: str,
 ) -> OpenDigest:
     """An empty digest for notifications like this one."""
     category = notification.category
@@ -89,6 +117,7 @@ def open_digest(
         actors=b"",
         items=(),
         campaign=notification.campaign,
+        opened_by=opened_by,
     )
 
 
@@ -101,28 +130,35 @@ def add(
     bounds: Bounds,
 ) -> OpenDigest:
     """The digest with one more event, and its new closing time."""
+    event_id, actor_id = notification.event_id or "", notification.actor_id
     actors = digest.actors
-    if notification.actor_id:
-        actor = ids.hash8(notification.actor_id)
-        if not contains(actors, actor) and len(actors) < bounds.actors_max * 8:
+    if actor_id:
+        actor = ids.hash8(actor_id)
+        known = {actors[at : at + 8] for at in range(0, len(actors), 8)}
+        if actor not in known and len(known) < bounds.actors_max:
             actors += actor
-    item = DigestItem(
-        notification.event_id or "",
-        notification.created_at_ms,
-        notification.actor_id,
-        notification.data,
-    )
+    item = DigestItem(event_id, notification.created_at_ms, actor_id, notification.data)
     items = _keep((*digest.items, item), rule)
-    return msgspec.structs.replace(
+    facts, collapse = digest.member_facts, digest.collapse
+    if members.has_facts(digest.members, facts):
+        facts += members.fact_of(notification)
+    if notification.collapse_key is not None:
+        collapse = {**collapse, notification.collapse_key: event_id}
+    urgent = min(digest.priority, notification.priority, key=PRIORITY_RANK.__getitem__)
+    return replace(
         digest,
         closes_at_ms=closes_at_ms,
         last_at_ms=now_ms,
+        priority=urgent,
+        appended_at_ms=min(digest.appended_at_ms, notification.appended_at_ms),
         expires_at_ms=max(digest.expires_at_ms, notification.expires_at_ms),
         count=digest.count + 1,
-        members=digest.members + ids.hash8(item.event_id),
+        members=digest.members + ids.hash8(event_id),
         actors=actors,
         items=items,
-        size_bytes=sum(_size(kept) for kept in items),
+        size_bytes=sum(sizes.item_bytes(kept) for kept in items),
+        member_facts=facts,
+        collapse=collapse,
     )
 
 
@@ -131,33 +167,8 @@ def is_full(digest: OpenDigest, rule: DigestRule) -> bool:
     return digest.count >= rule.items_max or digest.size_bytes >= rule.bytes_max
 
 
-def remove(digest: OpenDigest, event_id: str) -> OpenDigest | None:
-    """The digest without a cancelled event; ``None`` when the event is not in it.
-
-    The actor stays counted when the event is no longer among the kept items: nobody remembers
-    who did it, and one too many is better than a person forgotten.
-    """
-    at = _find(digest.members, ids.hash8(event_id))
-    if at < 0:
-        return None
-    items = tuple(item for item in digest.items if item.event_id != event_id)
-    gone = next((item for item in digest.items if item.event_id == event_id), None)
-    actors = digest.actors
-    if gone and digest.count == len(digest.items):
-        left = dict.fromkeys(item.actor_id for item in items if item.actor_id)
-        actors = b"".join(ids.hash8(actor) for actor in left)
-    return msgspec.structs.replace(
-        digest,
-        count=digest.count - 1,
-        members=digest.members[:at] + digest.members[at + 8 :],
-        actors=actors,
-        items=items,
-        size_bytes=sum(_size(kept) for kept in items),
-    )
-
-
-def to_notification(digest: OpenDigest, category: Category, now_ms: int) -> Notification:
-    """The closed digest as one notification."""
+def to_notification(digest: OpenDigest) -> Notification:
+    """The closed digest as one notification. It lives as long as the last of its events."""
     last = digest.items[-1] if digest.items else None
     return Notification(
         notification_id=digest.digest_id,
@@ -165,14 +176,15 @@ def to_notification(digest: OpenDigest, category: Category, now_ms: int) -> Noti
         priority=digest.priority,
         created_at_ms=digest.opened_at_ms,
         appended_at_ms=digest.appended_at_ms,
-        expires_at_ms=max(digest.expires_at_ms, now_ms + category.expires_after_ms),
+        expires_at_ms=digest.expires_at_ms,
         data=last.data if last else {},
         digest_key=digest.key,
         count=digest.count,
-        actors=len(digest.actors) // 8,
+        actors=len(digest.actors) // members.HASH_BYTES,
         items=digest.items,
         campaign=digest.campaign,
-        actor_id=last.actor_id if last else "",
+        members=digest.members,
+        member_facts=digest.member_facts,
     )
 
 
@@ -181,27 +193,25 @@ def lookback_key(category: str, key: str) -> str:
     return f"{category}|{key}"
 
 
-def contains(hashes: bytes, wanted: bytes) -> bool:
-    """Is an 8-byte hash in a list of them?"""
-    return _find(hashes, wanted) >= 0
-
-
-def _find(hashes: bytes, wanted: bytes) -> int:
-    at = hashes.find(wanted)
-    while at > 0 and at % 8:
-        at = hashes.find(wanted, at + 1)
-    return at
-
-
 def _keep(items: tuple[DigestItem, ...], rule: DigestRule) -> tuple[DigestItem, ...]:
+    """The items to show, in the order in which they came."""
+    most = rule.items_kept_max
+    if len(items) <= most:
+        return items
     if rule.keep == "first":
-        return items[: rule.items_kept_max]
-    return items[-rule.items_kept_max :]
+        return items[:most]
+    if rule.keep == "last":
+        return items[len(items) - most :]
+    name = rule.top_by.removeprefix("data.")
+    ranked = sorted(items, key=lambda item: _number(item.data.get(name, "")), reverse=True)
+    kept = ranked[:most]
+    return tuple(item for item in items if any(item is one for one in kept))
 
 
-def _size(item: DigestItem) -> int:
-    return (
-        len(item.event_id)
-        + len(item.actor_id)
-        + sum(len(name) + len(value) for name, value in item.data.items())
-    )
+def _number(text: str) -> float:
+    """A data field's value as a number; what is none ranks last."""
+    try:
+        value = float(text)
+    except ValueError:
+        return -math.inf
+    return -math.inf if math.isnan(value) else value

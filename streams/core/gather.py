@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from streams.core import digest, ids
+from streams.core import digest, members, preferences, quiet_hours, sizes
 from streams.core.model import Notification, OpenDigest
 from streams.core.policy import Category, DigestRule
 from streams.core.rate_limit import Refusal
 from streams.core.routing import Offer
-from streams.core.turn import Turn
+from streams.core.turn import Course, Turn
 
 
 def in_quiet_hours(
@@ -18,23 +18,30 @@ def in_quiet_hours(
     category: Category,
     usable: list[Offer],
     until_ms: int,
-    step: int,
+    course: Course,
 ) -> list[Offer]:
     """The channels that may be used although it is quiet; empty when the matter is concluded."""
-    inputs = {"zone": turn.profile.preferences.zone}
-    if category.quiet_action == "drop":
-        turn.conclude(notification, "dropped", "quiet_hours", inputs)
+    choices, action = turn.profile.preferences, category.quiet_action
+    inputs = {"zone": choices.zone, "quiet_until_ms": str(until_ms), "action": action}
+    if action == "drop":
+        turn.end(notification, course, "dropped", "quiet_hours", inputs)
         return []
-    if category.quiet_action == "downgrade":
+    if action == "downgrade":
         soft = [offer for offer in usable if offer.channel in category.downgrade_to]
         if soft:
             return soft
-    release_ms = until_ms + ids.jitter(turn.recipient_id, turn.policy.release_jitter_ms)
-    if category.quiet_action == "digest" and notification.event_id is not None and not step:
-        rule = category.digest or DigestRule(mode="window")
-        if _absorb_until(turn, notification, rule, release_ms):
+    release_ms = quiet_hours.release_at(
+        choices,
+        until_ms,
+        notification.expires_at_ms,
+        turn.recipient_id,
+        turn.policy.release_jitter_ms,
+    )
+    if action == "digest" and _is_single(notification, course):
+        rule = digest.rule_for(category, choices) or category.digest or digest.BY_DEFAULT
+        if _absorb_until(turn, notification, rule, release_ms, "quiet_hours"):
             return []
-    turn.hold(notification, release_ms, "quiet_hours", inputs, step)
+    turn.hold(notification, release_ms, "quiet_hours", inputs, course)
     return []
 
 
@@ -43,7 +50,7 @@ def absorb(turn: Turn, notification: Notification, rule: DigestRule) -> bool:
     if notification.event_id is None:
         return False  # A closed digest is not gathered again.
     key = digest.key_of(rule, notification)
-    opened = _find(turn, notification.category, key)
+    opened = _find(turn, notification, key)
     if rule.mode == "lookback" and opened is None:
         last_ms = turn.waiting.lookbacks.get(digest.lookback_key(notification.category, key))
         if last_ms is None or turn.now_ms >= last_ms + rule.window_ms:
@@ -59,70 +66,107 @@ def absorb(turn: Turn, notification: Notification, rule: DigestRule) -> bool:
 
 
 def over_limit(
-    turn: Turn, notification: Notification, category: Category, refusal: Refusal, step: int
+    turn: Turn, notification: Notification, category: Category, refusal: Refusal, course: Course
 ) -> None:
     """What happens to something that a limit refused."""
-    inputs = {"limit": refusal.label}
+    inputs = {"limit": refusal.label, "free_at_ms": str(refusal.free_at_ms)}
     over = refusal.rule.over
     if over == "drop":
-        verdict = "noted" if step else "dropped"
-        return turn.conclude(notification, verdict, "rate_limited", inputs)  # type: ignore[arg-type]
-    if over == "digest" and notification.event_id is not None and not step:
-        rule = category.digest or DigestRule(mode="window")
-        if _absorb_until(turn, notification, rule, refusal.free_at_ms):
+        return turn.end(notification, course, "dropped", "rate_limited", inputs)
+    if over == "digest" and _is_single(notification, course):
+        choices = turn.profile.preferences
+        rule = digest.rule_for(category, choices) or category.digest or digest.BY_DEFAULT
+        if _absorb_until(turn, notification, rule, refusal.free_at_ms, "rate_limited"):
             return None
-    return turn.hold(notification, refusal.free_at_ms, "rate_limited", inputs, step)
+    return turn.hold(notification, refusal.free_at_ms, "rate_limited", inputs, course)
 
 
 def remember_send(turn: Turn, notification: Notification, category: Category) -> None:
     """Starts a lookback: what follows within its window will be gathered."""
-    rule = digest.rule_for(category, turn.profile.preferences)
+    choices = turn.profile.preferences
+    rule = digest.rule_for(category, choices)
     if rule is None or rule.mode != "lookback" or notification.priority == "critical":
         return
-    key = notification.digest_key
-    if key is None:
-        key = digest.key_of(rule, notification)
-    since_ms = turn.now_ms - rule.window_ms
-    lookbacks = {k: ms for k, ms in turn.waiting.lookbacks.items() if ms > since_ms}
-    if len(lookbacks) >= turn.policy.bounds.lookbacks_max:
-        del lookbacks[min(lookbacks, key=lambda name: (lookbacks[name], name))]
-    lookbacks[digest.lookback_key(notification.category, key)] = turn.now_ms
-    turn.wait(lookbacks=lookbacks)
+    name = digest.lookback_key(category.name, digest.key_of(rule, notification))
+    known, now_ms = turn.waiting.lookbacks, turn.now_ms
+    bound = turn.policy.bounds.lookbacks_max
+    if len(known) >= bound and name not in known:
+        known = {n: ms for n, ms in known.items() if ms + _lookback_ms(turn, n) > now_ms}
+        if len(known) >= bound:
+            oldest = min(known, key=lambda n: (known[n], n))
+            known = {n: ms for n, ms in known.items() if n != oldest}
+    turn.wait(lookbacks={**known, name: now_ms})
 
 
-def _find(turn: Turn, category: str, key: str) -> OpenDigest | None:
+def still_wanted(turn: Turn, notification: Notification, mandatory: bool) -> Notification:
+    """A digest without the events that expired, or whose actor was muted, while it waited."""
+    if not members.has_facts(notification.members, notification.member_facts):
+        return notification
+    muted = set() if mandatory else preferences.muted_actors(turn.profile.preferences)
+    gone = members.unwanted(notification.member_facts, muted, turn.now_ms)
+    return members.leave_closed(notification, gone) if gone else notification
+
+
+def _lookback_ms(turn: Turn, name: str) -> int:
+    """Window of the category that a lookback is about; 0 when it has none any more."""
+    category = turn.policy.categories.get(name.partition("|")[0])
+    rule = digest.rule_for(category, turn.profile.preferences) if category else None
+    return rule.window_ms if rule is not None and rule.mode == "lookback" else 0
+
+
+def _is_single(notification: Notification, course: Course) -> bool:
+    """Only an event is gathered: no closed digest, and no later step of an escalation."""
+    return notification.event_id is not None and course.is_new
+
+
+def _find(turn: Turn, notification: Notification, key: str) -> OpenDigest | None:
+    """The open digest of this kind. Campaigns never mix: a kill switch stops one of them."""
     for opened in turn.waiting.digests:
-        if opened.key == key and opened.category == category:
+        if (
+            opened.key == key
+            and opened.category == notification.category
+            and opened.campaign == notification.campaign
+        ):
             return opened
     return None
 
 
 def _absorb_until(
-    turn: Turn, notification: Notification, rule: DigestRule, closes_at_ms: int
+    turn: Turn, notification: Notification, rule: DigestRule, closes_at_ms: int, by: str = ""
 ) -> bool:
     """Puts an event into the open digest of its key, or a new one, that closes then.
 
-    An event that would expire first is not gathered: it goes on alone, in time.
+    An event that would expire first is not gathered: it goes on alone, in time. For the same
+    reason a digest never stays open longer than the first of its events may wait.
     """
+    now_ms, bounds = turn.now_ms, turn.policy.bounds
+    key = digest.key_of(rule, notification)
+    opened = _find(turn, notification, key)
+    closes_at_ms = max(closes_at_ms, now_ms + 1)
+    if opened is not None:
+        first_ms = members.first_expiry_ms(opened.member_facts)
+        if first_ms is not None:
+            closes_at_ms = min(closes_at_ms, first_ms - 1)
+        closes_at_ms = max(closes_at_ms, opened.closes_at_ms)
     if notification.expires_at_ms <= closes_at_ms:
         return False
-    now_ms = turn.now_ms
-    key = digest.key_of(rule, notification)
-    opened = _find(turn, notification.category, key)
     if opened is None:
-        opened = digest.open_digest(notification, key, turn.recipient_id, turn.partition, now_ms)
         _make_room(turn)
-    closes_at_ms = max(closes_at_ms, now_ms + 1)
-    grown = digest.add(opened, notification, rule, closes_at_ms, now_ms, turn.policy.bounds)
+        opened = digest.open_digest(
+            notification, key, turn.recipient_id, turn.partition, now_ms, by
+        )
+    grown = digest.add(opened, notification, rule, closes_at_ms, now_ms, bounds)
     if digest.is_full(grown, rule):
-        grown = replace(grown, closes_at_ms=now_ms)
+        grown = replace(grown, closes_at_ms=now_ms, closing="digest_full")
+    elif not turn.has_room(sizes.digest_bytes(grown) - sizes.digest_bytes(opened)):
+        grown = replace(grown, closes_at_ms=now_ms, closing="digest_crowded")
     others = tuple(d for d in turn.waiting.digests if d.digest_id != opened.digest_id)
     turn.wait(digests=(*others, grown))
     turn.conclude(
         notification,
         "digested",
         "digested",
-        {"mode": rule.mode},
+        {"mode": rule.mode, "key": key, "because": by or "digest rule"},
         until_ms=grown.closes_at_ms,
         digest_id=grown.digest_id,
     )
@@ -135,4 +179,5 @@ def _make_room(turn: Turn) -> None:
     if len(digests) >= turn.policy.bounds.digests_max:
         first = min(digests, key=lambda d: (d.closes_at_ms, d.digest_id))
         others = tuple(d for d in digests if d is not first)
-        turn.wait(digests=(*others, replace(first, closes_at_ms=turn.now_ms)))
+        early = replace(first, closes_at_ms=turn.now_ms, closing="digest_crowded")
+        turn.wait(digests=(*others, early))

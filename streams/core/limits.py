@@ -6,31 +6,31 @@ from msgspec.structs import replace
 
 from streams.core import rate_limit
 from streams.core.policy import Category
-from streams.core.rate_limit import Refusal, Scope
+from streams.core.rate_limit import Plan, Refusal, Scope
 from streams.core.routing import Offer
-from streams.core.turn import Turn
+from streams.core.turn import Course, Turn
 
 
 def allowed(
-    turn: Turn, category: Category, usable: list[Offer], critical: bool
+    turn: Turn, category: Category, usable: list[Offer], critical: bool, course: Course
 ) -> tuple[list[Offer], list[Scope], Refusal | None]:
     """(offers to use, limits to charge, refusal when there is nothing to use).
 
     ``first`` and ``escalate`` use the first channel with room, ``all`` every channel with room.
+    A notification that falls back to another channel was charged to its recipient already.
     """
-    policy, now_ms = turn.policy, turn.now_ms
     one = category.route != "all"
-    if not policy.limits and not category.limits:
+    if not turn.policy.limits and not category.limits:
         return (usable[:1] if one else usable), [], None
-    charged = rate_limit.scopes(policy, category, "recipient")
-    charged += rate_limit.scopes(policy, category, "category")
-    refusal = None if critical else rate_limit.check(turn.activity, charged, now_ms)
+    plan = rate_limit.plan_of(turn.policy.limits, category.limits, category.name)
+    charged = [] if course.charged else list(plan.notification)
+    refusal = None if critical else rate_limit.check(turn.activity, charged, turn.now_ms)
     if refusal is not None:
         return [], [], refusal
     chosen: list[Offer] = []
     soonest: Refusal | None = None
     for offer in usable:
-        refusal, fitting, scopes = _fit(turn, category, offer, critical)
+        refusal, fitting, scopes = _fit(turn, plan, offer, critical)
         if fitting is None:
             if soonest is None or (refusal and refusal.free_at_ms < soonest.free_at_ms):
                 soonest = refusal
@@ -45,23 +45,25 @@ def allowed(
 def charge(turn: Turn, charged: list[Scope]) -> None:
     """Uses one send of every limit."""
     if charged:
-        turn.activity = rate_limit.consume(turn.activity, charged, turn.now_ms)
+        scopes_max = turn.policy.bounds.limit_scopes_max
+        turn.activity = rate_limit.consume(turn.activity, charged, turn.now_ms, scopes_max)
 
 
 def _fit(
-    turn: Turn, category: Category, offer: Offer, critical: bool
+    turn: Turn, plan: Plan, offer: Offer, critical: bool
 ) -> tuple[Refusal | None, Offer | None, list[Scope]]:
     """The offer with the destinations that have room, and what they charge; or the refusal."""
-    policy, now_ms = turn.policy, turn.now_ms
-    scopes = rate_limit.scopes(policy, category, "channel", offer.channel)
+    now_ms = turn.now_ms
+    scopes = list(plan.channels.get(offer.channel, ()))
     refusal = None if critical else rate_limit.check(turn.activity, scopes, now_ms)
     if refusal is not None:
         return refusal, None, []
+    per_address = plan.destinations.get(offer.channel)
+    if per_address is None:
+        return None, offer, scopes
     fitting = []
     for destination in offer.destinations:
-        of_it = rate_limit.scopes(
-            policy, category, "destination", destination.destination_id, offer.channel
-        )
+        of_it = rate_limit.for_destination(per_address, destination.destination_id)
         full = None if critical else rate_limit.check(turn.activity, of_it, now_ms)
         if full is None:
             fitting.append(destination)

@@ -7,11 +7,13 @@ nothing is released twice or never.
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
-MINUTE_MS = 60_000
+MINUTES_PER_DAY = 1_440
+_CLOCK = re.compile(r"[0-9]{1,2}:[0-5][0-9]")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -71,13 +73,13 @@ def _end_of_gap(wall: datetime, zone: ZoneInfo) -> int:
 
 
 def parse_minute(text: str) -> int:
-    """``HH:MM`` -> minute of day. Raises ``ValueError``."""
+    """``HH:MM`` (``24:00`` included) -> minute of day. Raises ``ValueError``."""
+    if _CLOCK.fullmatch(text) is None:
+        raise ValueError("not HH:MM")
     hours, _, minutes = text.partition(":")
-    if not (len(minutes) == 2 and hours.isdigit() and minutes.isdigit()):
-        raise ValueError(f"{text!r} is not HH:MM")
     minute = int(hours) * 60 + int(minutes)
-    if int(minutes) > 59 or minute > 1440:
-        raise ValueError(f"{text!r} is not a time of day")
+    if minute > MINUTES_PER_DAY:
+        raise ValueError("not a time of day")
     return minute
 
 

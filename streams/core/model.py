@@ -17,10 +17,12 @@ STATE_VERSION = 1
 """Version of the encoded state parts. Raise it when a part changes its meaning, not its length."""
 
 Priority = Literal["critical", "normal", "bulk"]
+PRIORITY_RANK: dict[str, int] = {"critical": 0, "normal": 1, "bulk": 2}
+"""Lower goes first."""
 Channel = Literal["push", "email", "sms", "webhook", "chat"]
 Kind = Literal["apns", "fcm", "webpush", "sms", "email", "webhook", "chat"]
 
-CHANNEL_OF_KIND: dict[str, str] = {
+CHANNEL_OF_KIND: dict[str, Channel] = {
     "apns": "push",
     "fcm": "push",
     "webpush": "push",
@@ -240,6 +242,8 @@ class Delivery(msgspec.Struct, frozen=True, array_like=True):
     on_ambiguous: Literal["resend", "give_up"]
     campaign: str | None
     policy_version: str
+    actor_id: str = ""
+    """Who did it, so that a retry knows when the actor has been muted meanwhile."""
 
 
 Status = Literal[
@@ -312,6 +316,10 @@ class Notification(msgspec.Struct, frozen=True, array_like=True):
     collapse_key: str | None = None
     campaign: str | None = None
     actor_id: str = ""
+    members: bytes = b""
+    """Of a digest: as ``OpenDigest.members``, so that an event can leave it while it is held."""
+    member_facts: bytes = b""
+    """Of a digest: as ``OpenDigest.member_facts``."""
 
 
 class Held(msgspec.Struct, frozen=True, array_like=True):
@@ -326,6 +334,13 @@ class Held(msgspec.Struct, frozen=True, array_like=True):
     since_ms: int
     step: int = 0
     """Above 0: a step of an escalation that has been held."""
+    delivery_ids: tuple[str, ...] = ()
+    """What was handed over before, on other channels: a receipt for it ends the escalation."""
+    size_bytes: int = 0
+    send_at_local: str = ""
+    """``2026-03-01T09:00``: the local time that was asked for; a changed zone moves it."""
+    lifetime_ms: int = 0
+    """With ``send_at_local``: how long it is worth telling from then on; 0: expiry is fixed."""
 
 
 class OpenDigest(msgspec.Struct, frozen=True, array_like=True):
@@ -347,7 +362,16 @@ class OpenDigest(msgspec.Struct, frozen=True, array_like=True):
     """8-byte hashes of the distinct actors."""
     items: tuple[DigestItem, ...]
     size_bytes: int = 0
+    """Of the kept items."""
     campaign: str | None = None
+    member_facts: bytes = b""
+    """16 bytes for each member: 8 of the actor's hash (zeros: nobody), 8 of its expiry (ms)."""
+    collapse: dict[str, str] = {}
+    """Collapse key -> event id of the member that has it: a newer event replaces it."""
+    opened_by: str = ""
+    """``quiet_hours`` or ``rate_limited`` when that made it wait; empty: the digest rule."""
+    closing: str = "digest_due"
+    """Reason code to give when it closes."""
 
 
 class Retry(msgspec.Struct, frozen=True, array_like=True):
@@ -356,6 +380,9 @@ class Retry(msgspec.Struct, frozen=True, array_like=True):
     delivery: Delivery
     due_ms: int
     reason: str
+    size_bytes: int = 0
+    waits_for: str = ""
+    """``quiet_hours`` or ``snoozed`` when the recipient's preferences made it wait."""
 
 
 class Attempted(msgspec.Struct, frozen=True, array_like=True):
@@ -365,6 +392,8 @@ class Attempted(msgspec.Struct, frozen=True, array_like=True):
     epoch: int
     attempt: int
     forget_at_ms: int
+    stale_count: int = 0
+    """How often a sink came to it too late in this epoch's line."""
 
 
 class Escalation(msgspec.Struct, frozen=True, array_like=True):
@@ -373,6 +402,9 @@ class Escalation(msgspec.Struct, frozen=True, array_like=True):
     notification: Notification
     next_step: int
     due_ms: int
+    delivery_ids: tuple[str, ...] = ()
+    """What was handed over so far: a receipt for one of them ends it."""
+    size_bytes: int = 0
 
 
 class Waiting(msgspec.Struct, frozen=True, array_like=True):
@@ -387,7 +419,10 @@ class Waiting(msgspec.Struct, frozen=True, array_like=True):
     lookbacks: dict[str, int] = {}
     """Digest (category and key) -> time of its last send, for ``lookback`` digests."""
     cancelled: tuple[tuple[bytes, int], ...] = ()
-    """(8-byte hash of an event id, forget at): cancelled before they arrived."""
+    """(8-byte hash of an event id, forget at): cancelled, whether they arrived or not."""
+    newest: dict[str, int] = {}
+    """``category|collapse key`` -> append time of the newest event with it; ``*|collapse key`` ->
+    append time of a cancellation by it. What is older than that is not sent any more."""
 
 
 class RecipientState(msgspec.Struct, frozen=True):

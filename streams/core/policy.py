@@ -35,13 +35,16 @@ class DigestRule(msgspec.Struct, frozen=True):
     """``calendar``: local ``HH:MM`` times of the recipient."""
     key: tuple[str, ...] = ()
     """Event fields whose values make the key: ``actor_id``, ``collapse_key``, ``data.NAME``."""
-    keep: Literal["last", "first"] = "last"
+    keep: Literal["last", "first", "top"] = "last"
+    """Which events it still shows; ``top`` those with the largest number in ``top_by``."""
     items_kept_max: int = 5
     """How many events the digest still shows."""
     items_max: int = 100
     """Closes early when it has absorbed so many."""
     bytes_max: int = 16_384
     """Closes early when its kept items weigh so much."""
+    top_by: str = ""
+    """``data.NAME`` whose number ranks the events of ``keep = "top"``; no number ranks last."""
 
 
 class LimitRule(msgspec.Struct, frozen=True):
@@ -52,7 +55,8 @@ class LimitRule(msgspec.Struct, frozen=True):
     window_ms: int
     over: OverLimit = "defer"
     name: str = ""
-    """Category or channel that it is about, when declared outside a category; empty is each."""
+    """Category or channel that it is about; empty is each. A channel's name wins over a
+    category's, except in the scope ``category``."""
 
 
 class RetryRule(msgspec.Struct, frozen=True):
@@ -113,6 +117,16 @@ class Bounds(msgspec.Struct, frozen=True):
     actors_max: int = 1_000
     future_ms_max: int = 30 * DAY_MS
     """How far ahead ``send_at`` may be."""
+    waiting_bytes_max: int = 524_288
+    """All that waits for one recipient, together: it is one record of the changelog."""
+    preferences_bytes_max: int = 32_768
+    destination_bytes_max: int = 4_096
+    collapse_keys_max: int = 100
+    """Collapse keys whose newest event is remembered."""
+    limit_scopes_max: int = 500
+    """Scopes of rate limits whose sends are remembered; the longest unused goes first."""
+    stale_max: int = 20
+    """How often a delivery may come too late at its sink before it is given up."""
 
 
 class Policy(msgspec.Struct, frozen=True):
@@ -132,3 +146,5 @@ class Policy(msgspec.Struct, frozen=True):
     bounds: Bounds = Bounds()
     kills: frozenset[str] = frozenset()
     """Active kill switches: ``all``, ``category:C``, ``campaign:C``, ``kind:K``."""
+    cancel_horizon_ms: int = 2 * DAY_MS
+    """How long a cancellation is remembered, for what is still on its way."""

@@ -13,8 +13,14 @@ The answer names the cell that decided, because that is the first thing an analy
 
 from __future__ import annotations
 
-from streams.core.model import Notification, Preferences
-from streams.core.policy import Category
+from msgspec.structs import replace
+
+from streams.core import ids
+from streams.core.digest import key_of
+from streams.core.local_time import MINUTES_PER_DAY, is_zone, parse_minute
+from streams.core.model import Channel, Notification, Preferences, QuietWindow
+from streams.core.policy import Bounds, Category, DigestRule
+from streams.core.sizes import map_bytes, text_bytes
 
 
 def wants(category: Category, channel: str, preferences: Preferences) -> tuple[bool, str]:
@@ -35,22 +41,82 @@ def wants(category: Category, channel: str, preferences: Preferences) -> tuple[b
     return category.default_on, f"policy category {name}"
 
 
-def channel_order(category: Category, preferences: Preferences) -> tuple[str, ...]:
+def channel_order(category: Category, preferences: Preferences) -> tuple[Channel, ...]:
     """The category's channels, those that the recipient ordered first."""
-    wished = preferences.channel_order.get(category.name)
-    if not wished:
+    if not preferences.channel_order:
         return category.channels
-    first = tuple(channel for channel in wished if channel in category.channels)
+    wished = preferences.channel_order.get(category.name, ())
+    known: dict[str, Channel] = {channel: channel for channel in category.channels}
+    first = tuple(dict.fromkeys(known[channel] for channel in wished if channel in known))
     return first + tuple(channel for channel in category.channels if channel not in first)
 
 
-def muted_by(notification: Notification, preferences: Preferences) -> str | None:
-    """What the recipient muted that this falls under, or ``None``."""
+def muted_by(
+    notification: Notification, preferences: Preferences, rule: DigestRule | None
+) -> str | None:
+    """What the recipient muted that this falls under, or ``None``.
+
+    A key is the digest's key (of an event: the one it would be gathered under) or the collapse
+    key. An actor mutes single events here; a digest loses that actor's events instead.
+    """
     if not preferences.muted:
         return None
-    names = (
-        f"actor:{notification.actor_id}",
-        f"key:{notification.digest_key}",
-        f"key:{notification.collapse_key}",
-    )
+    key = key_of(rule, notification) if rule is not None else notification.digest_key
+    names = [f"key:{name}" for name in (key, notification.collapse_key) if name]
+    if notification.actor_id:
+        names.append(f"actor:{notification.actor_id}")
     return next((name for name in names if name in preferences.muted), None)
+
+
+def muted_actors(preferences: Preferences) -> set[bytes]:
+    """Hashes of the actors that the recipient muted."""
+    return {ids.hash8(name[6:]) for name in preferences.muted if name.startswith("actor:")}
+
+
+def usable(wished: Preferences, bounds: Bounds) -> tuple[Preferences, dict[str, str]]:
+    """(preferences without what cannot be used, what was left out and why).
+
+    One wrong field must not undo the rest: an opt-out beside a misspelt zone is still an opt-out.
+    """
+    ignored: dict[str, str] = {}
+    if not is_zone(wished.zone):
+        ignored["zone"] = wished.zone[:64]
+        wished = replace(wished, zone="UTC")
+    windows = tuple(window for window in wished.quiet_hours if _is_window(window))
+    if len(windows) < len(wished.quiet_hours):
+        ignored["quiet_hours"] = str(len(wished.quiet_hours) - len(windows))
+        wished = replace(wished, quiet_hours=windows)
+    digests = {name: choice for name, choice in wished.digests.items() if _is_choice(choice)}
+    if len(digests) < len(wished.digests):
+        ignored["digests"] = ", ".join(sorted(set(wished.digests) - set(digests)))[:256]
+        wished = replace(wished, digests=digests)
+    return wished, ignored
+
+
+def preferences_bytes(preferences: Preferences) -> int:
+    """Weight of a recipient's choices."""
+    switches = (preferences.categories, preferences.channels, preferences.cells)
+    return (
+        sum(text_bytes(name) + 1 for names in switches for name in names)
+        + 12 * len(preferences.quiet_hours)
+        + sum(text_bytes(name) for name in preferences.muted)
+        + map_bytes(preferences.digests)
+        + sum(
+            text_bytes(name) + sum(text_bytes(channel) for channel in order)
+            for name, order in preferences.channel_order.items()
+        )
+        + text_bytes(preferences.zone + preferences.locale)
+    )
+
+
+def _is_window(window: QuietWindow) -> bool:
+    return 0 <= window.start_minute <= MINUTES_PER_DAY >= window.end_minute >= 0
+
+
+def _is_choice(choice: str) -> bool:
+    if choice in ("immediate", "hourly"):
+        return True
+    try:
+        return choice.startswith("daily@") and parse_minute(choice[6:]) >= 0
+    except ValueError:
+        return False

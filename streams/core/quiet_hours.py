@@ -12,6 +12,7 @@ from bisect import bisect_right
 from datetime import date, timedelta
 from functools import lru_cache
 
+from streams.core import ids
 from streams.core.local_time import instant, zone_of
 from streams.core.model import Preferences, QuietWindow
 from streams.core.policy import DAY_MS
@@ -22,7 +23,11 @@ _EPOCH_DAY = date(1970, 1, 1)
 Intervals = tuple[tuple[int, int], ...]
 
 
-@lru_cache(maxsize=65_536)
+CACHE_ENTRIES_MAX = 16_384
+"""Different (windows, zone, day) kept at once: 1 KiB each, 100 us to make again."""
+
+
+@lru_cache(maxsize=CACHE_ENTRIES_MAX)
 def intervals_around(windows: tuple[QuietWindow, ...], zone_name: str, utc_day: int) -> Intervals:
     """Disjoint [start_ms, end_ms) of quiet time from two days before to nine after, in order."""
     zone = zone_of(zone_name)
@@ -72,3 +77,17 @@ def next_quiet_ms(preferences: Preferences, now_ms: int) -> int | None:
     around = intervals_around(preferences.quiet_hours, preferences.zone, now_ms // DAY_MS)
     at = bisect_right(around, (now_ms, 1 << 62))
     return around[at][0] if at < len(around) else None
+
+
+def release_at(
+    preferences: Preferences, until_ms: int, expires_at_ms: int, recipient_id: str, span_ms: int
+) -> int:
+    """When to release what quiet time until ``until_ms`` held: spread, but never too late.
+
+    Without the spread, eight o'clock would be a spike; with too much of it a notification would
+    miss its expiry, or the free time before the next window.
+    """
+    next_ms = next_quiet_ms(preferences, until_ms)
+    if next_ms is not None:
+        span_ms = min(span_ms, next_ms - until_ms)
+    return until_ms + ids.jitter(recipient_id, min(span_ms, expires_at_ms - until_ms))

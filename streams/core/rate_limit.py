@@ -7,15 +7,23 @@ refused, so a burst of alerts leaves less room for the rest.
 
 Scopes: ``recipient`` and ``category`` count notifications; ``channel`` counts notifications on a
 channel; ``destination`` counts messages to one address. A limit declared in a category counts
-that category alone.
+that category alone; a named one counts what has that name alone. Which limits are about a
+category is worked out once, as a ``Plan``.
 """
 
 from __future__ import annotations
 
+from bisect import insort
+from functools import lru_cache
+
 import msgspec
 
-from streams.core.model import Activity
-from streams.core.policy import Category, LimitRule, Policy
+from streams.core.model import CHANNEL_OF_KIND, Activity
+from streams.core.policy import LimitRule
+
+CHANNELS = frozenset(CHANNEL_OF_KIND.values())
+Scope = tuple[str, LimitRule]
+"""(key of the send times, rule)."""
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -31,11 +39,56 @@ class Refusal(msgspec.Struct, frozen=True):
         return f"{rule.count_max} per {rule.window_ms // 1000} s per {rule.scope}"
 
 
-def scope_key(rule: LimitRule, category: str, within: str, name: str) -> str:
-    """Key of a scope's send times. ``within`` is the declaring category or empty."""
-    if rule.scope == "category":
-        return f"{within}|category:{category}"
-    return f"{within}|{rule.scope}:{name}" if name else f"{within}|{rule.scope}"
+class Plan(msgspec.Struct, frozen=True):
+    """The limits that are about one category, by when they can be asked."""
+
+    notification: tuple[Scope, ...]
+    """Asked once for a notification, whatever its channel."""
+    channels: dict[str, tuple[Scope, ...]]
+    """Asked for each channel."""
+    destinations: dict[str, tuple[Scope, ...]]
+    """Channel -> asked for each address; the destination's id is put before the key."""
+
+
+@lru_cache(maxsize=4_096)
+def plan_of(
+    everywhere: tuple[LimitRule, ...], in_category: tuple[LimitRule, ...], category: str
+) -> Plan:
+    """The plan of a category: the limits on everything, and its own."""
+    notification: list[Scope] = []
+    channels: dict[str, list[Scope]] = {channel: [] for channel in CHANNELS}
+    destinations: dict[str, list[Scope]] = {channel: [] for channel in CHANNELS}
+    for rules, within in ((everywhere, ""), (in_category, category)):
+        for rule in rules:
+            by_channel = rule.name in CHANNELS and rule.scope != "category"
+            if not by_channel and rule.name not in ("", category):
+                continue
+            about = (rule.name,) if by_channel else CHANNELS
+            if rule.scope == "destination":
+                key = f"{within}|{'' if by_channel else rule.name}"
+                for channel in about:
+                    destinations[channel].append((key, rule))
+            elif rule.scope == "channel":
+                named = "" if by_channel or not rule.name else f"|{rule.name}"
+                for channel in about:
+                    channels[channel].append((f"{within}|channel:{channel}{named}", rule))
+            elif by_channel:
+                channels[rule.name].append((f"{within}|recipient|{rule.name}", rule))
+            elif rule.scope == "category":
+                notification.append((f"{within}|category:{category}", rule))
+            else:
+                named = f"|{rule.name}" if rule.name else ""
+                notification.append((f"{within}|recipient{named}", rule))
+    return Plan(
+        tuple(notification),
+        {channel: tuple(scopes) for channel, scopes in channels.items() if scopes},
+        {channel: tuple(scopes) for channel, scopes in destinations.items() if scopes},
+    )
+
+
+def for_destination(scopes: tuple[Scope, ...], destination_id: str) -> list[Scope]:
+    """A channel's per-address limits, keyed for one address."""
+    return [(f"{key}|destination:{destination_id}", rule) for key, rule in scopes]
 
 
 def free_at(times: tuple[int, ...], rule: LimitRule, now_ms: int) -> int | None:
@@ -48,25 +101,6 @@ def free_at(times: tuple[int, ...], rule: LimitRule, now_ms: int) -> int | None:
     return at if at > now_ms else None
 
 
-Scope = tuple[str, LimitRule]
-
-
-def scopes(
-    policy: Policy, category: Category, kind: str, name: str = "", channel: str = ""
-) -> list[Scope]:
-    """(key, rule) of every limit of one kind of scope that is about this send.
-
-    ``name`` is the channel or the destination; empty for recipient and category.
-    """
-    found = []
-    for rules, within in ((policy.limits, ""), (category.limits, category.name)):
-        for rule in rules:
-            about = rule.name in ("", category.name, name, channel)
-            if rule.scope == kind and about:
-                found.append((scope_key(rule, category.name, within, name), rule))
-    return found
-
-
 def check(activity: Activity, wanted: list[Scope], now_ms: int) -> Refusal | None:
     """The refusal that lasts longest among all limits asked, or ``None``."""
     worst: Refusal | None = None
@@ -77,7 +111,7 @@ def check(activity: Activity, wanted: list[Scope], now_ms: int) -> Refusal | Non
     return worst
 
 
-def consume(activity: Activity, charged: list[Scope], now_ms: int) -> Activity:
+def consume(activity: Activity, charged: list[Scope], now_ms: int, scopes_max: int) -> Activity:
     """Activity with one send charged to each key; each key keeps its largest limit's times."""
     if not charged:
         return activity
@@ -86,8 +120,11 @@ def consume(activity: Activity, charged: list[Scope], now_ms: int) -> Activity:
     for key, rule in charged:
         sizes[key] = max(sizes.get(key, 1), rule.count_max)
         oldest[key] = min(oldest.get(key, now_ms), now_ms - rule.window_ms)
-    sent = {k: t for k, t in activity.sent.items() if k not in sizes}
+    sent = {key: times for key, times in activity.sent.items() if key not in sizes}
     for key, size in sizes.items():
-        kept = tuple(t for t in activity.sent.get(key, ()) if t > oldest[key])
-        sent[key] = (*kept, now_ms)[-size:]
-    return Activity(version=activity.version, seen=activity.seen, sent=sent)
+        kept = [at for at in activity.sent.get(key, ()) if at > oldest[key]]
+        insort(kept, now_ms)  # An answer may be decided at the time of its delivery: earlier.
+        sent[key] = tuple(kept[-size:])
+    while len(sent) > scopes_max:
+        del sent[min(sent, key=lambda name: (sent[name][-1], name))]
+    return Activity(activity.version, activity.seen, sent)

@@ -32,15 +32,16 @@ _TABLE = (
     Reason(
         "dedupe_overflow",
         "dedupe",
-        "More events in an hour than are remembered ({limit}): repeats may go unnoticed.",
+        "So many events came that no more than {limit} of this hour are remembered: "
+        "repeats of later ones go unnoticed.",
     ),
     # 3. cancelled, expired, stopped, scheduled
     Reason("cancelled", "cancel", "It was cancelled before it was sent."),
     Reason("cancelled_before_arrival", "cancel", "Its cancellation came before it did."),
-    Reason("too_late_to_cancel", "cancel", "A cancellation came after it had been handed over."),
-    Reason("cancel_remembered", "cancel", "The event is not known yet; it will be cancelled."),
-    Reason("superseded", "cancel", "The newer event {by} replaced it."),
-    Reason("collapsed", "cancel", "The newer event {by} with the same collapse key replaced it."),
+    Reason("too_late_to_cancel", "cancel", "A withdrawal came after it had been handed over."),
+    Reason("cancel_remembered", "cancel", "It is not known yet; it will be cancelled on arrival."),
+    Reason("superseded", "cancel", "A newer event replaced it."),
+    Reason("collapsed", "cancel", "A newer event with the same collapse key replaced it."),
     Reason("expired", "expire", "It expired before it could be sent."),
     Reason("killed", "kill_switch", "The kill switch {switch} is on."),
     Reason("scheduled", "schedule", "It was asked to be sent later."),
@@ -50,30 +51,39 @@ _TABLE = (
     Reason("bounced", "suppression", "Messages to this address bounced ({scope})."),
     Reason("soft_bounced", "suppression", "A message to this address bounced lately ({scope})."),
     Reason("unregistered", "suppression", "The provider says that the address is gone ({scope})."),
+    Reason("suppression_added", "suppression", "Suppressed from now on: {scope} ({why})."),
+    Reason("suppression_lifted", "suppression", "The recipient opted in again: {scope}."),
     # 5. preferences
     Reason("opted_out", "preferences", "The recipient does not want it ({cell})."),
     Reason("muted", "preferences", "The recipient muted {muted}."),
     Reason("snoozed", "preferences", "The recipient snoozed notifications."),
-    Reason("no_destination", "routing", "The recipient has no address on {channels}."),
+    Reason("no_destination", "routing", "The recipient has no usable address on {channels}."),
     # 6. quiet hours
     Reason("quiet_hours", "quiet_hours", "It is quiet time for the recipient ({zone})."),
     # 7. digest
     Reason("digested", "digest", "It was gathered into a digest ({mode})."),
     Reason("digest_due", "digest", "The digest's time came."),
-    Reason("digest_full", "digest", "The digest was full ({limit})."),
-    Reason("digest_empty", "digest", "Everything in the digest had been cancelled."),
+    Reason("digest_full", "digest", "The digest was full with {events} events."),
+    Reason("digest_crowded", "digest", "The digest had to close: too much waits for one person."),
+    Reason("digest_choice", "digest", "The recipient chose to be told at once."),
+    Reason("digest_empty", "digest", "Everything in the digest had been withdrawn."),
+    Reason("digest_outlived", "digest", "Everything in the digest had expired or was muted."),
     # 8. rate limit
     Reason("rate_limited", "rate_limit", "The limit {limit} was used up."),
     # 9. route, answers
     Reason("routed", "routing", "Handed over for sending ({cell})."),
-    Reason("escalated", "routing", "Not seen in time: the next channel is tried."),
-    Reason("escalation_ended", "routing", "Seen: no further channel is needed ({by})."),
-    Reason("fallback", "routing", "The address was gone: another channel is tried."),
+    Reason("released", "routing", "It had waited, and was handed over for sending ({cell})."),
+    Reason("digest_sent", "routing", "The digest was handed over for sending ({cell})."),
+    Reason("escalated", "routing", "Not seen in time: the next channel is tried ({cell})."),
+    Reason("escalation_ended", "routing", "No further channel is needed ({by})."),
+    Reason("fallback", "routing", "The address was gone: another channel is tried ({cell})."),
     Reason("retry_scheduled", "retry", "The provider could not take it ({answer}); trying again."),
     Reason("retried", "retry", "Attempt {attempt}."),
+    Reason("retry_ended", "retry", "No further attempt is needed ({by})."),
     Reason("decided_again", "retry", "It waited too long at the sink and was decided again."),
     Reason("redriven", "retry", "An operator sent it again."),
     Reason("attempts_exhausted", "retry", "{attempts} attempts failed ({answer})."),
+    Reason("stale_exhausted", "retry", "It came too late at its sink {times} times."),
     Reason("rejected", "retry", "The provider refused it ({answer})."),
     Reason(
         "ambiguous_given_up",
@@ -81,12 +91,17 @@ _TABLE = (
         "Nobody knows whether the provider took it, and its category does not risk a repeat.",
     ),
     # bounds and changes
-    Reason("held_overflow", "bounds", "Too many notifications already wait ({limit})."),
+    Reason("held_overflow", "bounds", "Too much already waits for this person ({limit})."),
+    Reason("retries_overflow", "bounds", "Too many deliveries already wait ({limit})."),
+    Reason("preferences_too_large", "bounds", "The preferences are larger than {limit} bytes."),
+    Reason("preference_ignored", "preferences", "Some of the preferences could not be used."),
+    Reason("destination_too_large", "bounds", "The address is larger than {limit} bytes."),
     Reason("destination_removed", "destinations", "The address was removed ({why})."),
-    Reason("suppression_added", "suppression", "Suppressed from now on: {scope} ({why})."),
     Reason("undecodable", "decode", "The record could not be read."),
 )
 REASONS = {reason.code: reason for reason in _TABLE}
+RULES = {reason.code: reason.rule for reason in _TABLE}
+"""Code -> rule that gives it."""
 
 
 class _Blank(dict[str, str]):

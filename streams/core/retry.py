@@ -27,17 +27,17 @@ def due_ms(rule: RetryRule, feedback: Feedback, now_ms: int) -> int:
     return due
 
 
-def is_known(attempted: tuple[Attempted, ...], delivery: Delivery) -> bool:
-    """True when this answer, or a newer one, was already dealt with."""
-    mark = (delivery.epoch, delivery.attempt)
-    return any(
-        known.delivery_id == delivery.delivery_id and (known.epoch, known.attempt) >= mark
-        for known in attempted
-    )
+def newest_of(attempted: tuple[Attempted, ...], delivery_id: str) -> Attempted | None:
+    """The newest answer that was dealt with, or ``None``."""
+    return next((known for known in attempted if known.delivery_id == delivery_id), None)
 
 
 def note(
-    attempted: tuple[Attempted, ...], delivery: Delivery, now_ms: int, count_max: int
+    attempted: tuple[Attempted, ...],
+    delivery: Delivery,
+    now_ms: int,
+    count_max: int,
+    stale_count: int = 0,
 ) -> tuple[Attempted, ...]:
     """Remembers that this answer was dealt with, for as long as the delivery may live."""
     kept = [
@@ -46,5 +46,7 @@ def note(
         if known.delivery_id != delivery.delivery_id and known.forget_at_ms > now_ms
     ]
     forget_at_ms = max(delivery.expires_at_ms, now_ms) + 1
-    new = Attempted(delivery.delivery_id, delivery.epoch, delivery.attempt, forget_at_ms)
-    return (*kept[-(count_max - 1) :], new)
+    new = Attempted(
+        delivery.delivery_id, delivery.epoch, delivery.attempt, forget_at_ms, stale_count
+    )
+    return (*kept[max(0, len(kept) + 1 - count_max) :], new)

@@ -1,32 +1,35 @@
 """Routing: which channels and addresses can be used, and what is sent to them.
 
-``offers`` answers rules 4 and 5 for each channel in the recipient's order and keeps the obstacle
-of each channel that is closed, because "why not" is asked more often than "why".
+``offers`` answers rules 4 and 5 for each channel in the recipient's order; ``why_none`` says what
+closes each of them when none is left, because "why not" is asked more often than "why".
 """
 
 from __future__ import annotations
 
 import msgspec
+from msgspec.structs import replace
 
-from streams.core import ids, preferences, suppression
+from streams.core import ids, preferences, sizes, suppression
 from streams.core.model import (
     CHANNEL_OF_KIND,
+    Channel,
     Delivery,
     Destination,
     Escalation,
     Notification,
     Profile,
     Sent,
+    Verdict,
 )
 from streams.core.policy import Category, Policy
 from streams.core.quiet_hours import next_quiet_ms
-from streams.core.turn import Turn
+from streams.core.turn import Course, Turn
 
 
 class Offer(msgspec.Struct, frozen=True):
     """A channel that may be used now."""
 
-    channel: str
+    channel: Channel
     step: int
     """Place in the recipient's order of channels."""
     destinations: tuple[Destination, ...]
@@ -34,72 +37,75 @@ class Offer(msgspec.Struct, frozen=True):
     """The preference cell that allowed it."""
 
 
-class Obstacle(msgspec.Struct, frozen=True):
-    """Why a channel is closed."""
-
-    reason: str
-    detail: str
-
-
-def offers(
-    profile: Profile,
-    category: Category,
-    policy: Policy,
-    now_ms: int,
-    from_step: int = 0,
-    without: str | None = None,
-) -> tuple[list[Offer], dict[str, Obstacle]]:
-    """(usable channels in order, obstacle of each closed one)."""
+def offers(turn: Turn, category: Category, course: Course) -> list[Offer]:
+    """Usable channels in the recipient's order."""
+    profile = turn.profile
     usable: list[Offer] = []
-    closed: dict[str, Obstacle] = {}
     order = preferences.channel_order(category, profile.preferences)
     for step, channel in enumerate(order):
-        if step < from_step or channel == without:
+        if step < course.step or channel == course.without:
             continue
-        found = _open_destinations(profile, channel, policy, now_ms)
-        if isinstance(found, Obstacle):
-            closed[channel] = found
+        found = open_destinations(profile, channel, turn.policy, turn.now_ms)
+        if not found:
             continue
         wanted, cell = preferences.wants(category, channel, profile.preferences)
         if wanted:
             usable.append(Offer(channel, step, found, cell))
-        else:
-            closed[channel] = Obstacle("opted_out", cell)
-    return usable, closed
+    return usable
 
 
-def _open_destinations(
+def open_destinations(
     profile: Profile, channel: str, policy: Policy, now_ms: int
-) -> tuple[Destination, ...] | Obstacle:
-    all_of_them = [d for d in profile.destinations if CHANNEL_OF_KIND[d.kind] == channel]
-    if not all_of_them:
-        return Obstacle("no_destination", channel)
-    found = []
-    obstacle = Obstacle("no_destination", channel)
-    for destination in all_of_them:
-        if policy.kills and f"kind:{destination.kind}" in policy.kills:
-            obstacle = Obstacle("killed", f"kind:{destination.kind}")
-        elif forbidden := suppression.of_destination(profile, destination, channel, now_ms):
-            obstacle = Obstacle(forbidden.reason, forbidden.scope)
-        else:
-            found.append(destination)
-    return tuple(found) if found else obstacle
+) -> tuple[Destination, ...]:
+    """The addresses of a channel that nothing forbids."""
+    found = tuple([d for d in profile.destinations if CHANNEL_OF_KIND[d.kind] == channel])
+    if not profile.suppressions and not policy.kills:
+        return found
+    return tuple(d for d in found if _obstacle(profile, d, channel, policy, now_ms) is None)
 
 
-def why_not(closed: dict[str, Obstacle]) -> tuple[str, dict[str, str]]:
-    """(reason, inputs) of a notification that no channel can take.
+def why_none(turn: Turn, category: Category, course: Course) -> tuple[Verdict, str, dict[str, str]]:
+    """(verdict, reason, inputs) of a notification that no channel can take.
 
-    What the recipient or the law said outranks the lack of an address.
+    What an operator, the law or the recipient said outranks the lack of an address.
     """
-    inputs = {channel: f"{o.reason} ({o.detail})" for channel, o in closed.items()}
-    ranked = sorted(
-        closed.values(), key=lambda o: (o.reason == "no_destination", o.reason == "opted_out")
-    )
-    if not ranked or ranked[0].reason == "no_destination":
-        return "no_destination", {**inputs, "channels": ", ".join(closed)}
-    first = ranked[0]
-    name = {"opted_out": "cell", "killed": "switch"}.get(first.reason, "scope")
-    return first.reason, {**inputs, name: first.detail}
+    closed: dict[str, tuple[str, str]] = {}
+    for step, channel in enumerate(preferences.channel_order(category, turn.profile.preferences)):
+        if step >= course.step and channel != course.without:
+            closed[channel] = _why_closed(turn, category, channel)
+    inputs = {channel: f"{why} ({detail})" for channel, (why, detail) in closed.items()}
+    for reason, detail in closed.values():
+        if reason not in ("opted_out", "no_destination"):
+            name = "switch" if reason == "killed" else "scope"
+            return "dropped" if reason == "killed" else "suppressed", reason, {
+                **inputs, name: detail,
+            }  # fmt: skip
+    for reason, detail in closed.values():
+        if reason == "opted_out":
+            return "suppressed", reason, {**inputs, "cell": detail}
+    return "suppressed", "no_destination", {**inputs, "channels": ", ".join(closed)}
+
+
+def _why_closed(turn: Turn, category: Category, channel: str) -> tuple[str, str]:
+    """(reason, detail) of one closed channel."""
+    profile = turn.profile
+    for destination in profile.destinations:
+        if CHANNEL_OF_KIND[destination.kind] == channel:
+            found = _obstacle(profile, destination, channel, turn.policy, turn.now_ms)
+            if found is not None:
+                return found
+    wanted, cell = preferences.wants(category, channel, profile.preferences)
+    return ("no_destination", channel) if wanted else ("opted_out", cell)
+
+
+def _obstacle(
+    profile: Profile, destination: Destination, channel: str, policy: Policy, now_ms: int
+) -> tuple[str, str] | None:
+    """(reason, detail) of what forbids an address, or ``None``."""
+    if f"kind:{destination.kind}" in policy.kills:
+        return "killed", f"kind:{destination.kind}"
+    forbidden = suppression.of_destination(profile, destination, channel, now_ms)
+    return None if forbidden is None else (forbidden.reason, forbidden.scope)
 
 
 def send(
@@ -107,13 +113,13 @@ def send(
     notification: Notification,
     category: Category,
     chosen: list[Offer],
-    inputs: dict[str, str],
-    reason: str = "routed",
+    course: Course,
 ) -> None:
-    """Emits one delivery per destination and says so."""
+    """Emits one delivery per destination, plans the next step, and says so."""
     sent: list[Sent] = []
+    escalates = category.route == "escalate"
     for offer in chosen:
-        step = offer.step if category.route == "escalate" else 0
+        step = offer.step if escalates else 0
         valid_until_ms = valid_until(turn, category, notification, offer.channel)
         for destination in offer.destinations:
             delivery = make_delivery(
@@ -121,27 +127,30 @@ def send(
             )
             turn.deliveries.append(delivery)
             sent.append(sent_of(delivery))
-    if chosen:
-        inputs = {"cell": chosen[0].cell, **inputs}
-    turn.conclude(notification, "delivering", reason, inputs, deliveries=tuple(sent))
+    inputs = {"cell": chosen[0].cell}
+    if escalates:
+        known = (*course.delivery_ids, *(one.delivery_id for one in sent))
+        inputs |= schedule_escalation(turn, notification, category, chosen[0].step, known)
+    turn.conclude(notification, "delivering", course.reason, inputs, deliveries=tuple(sent))
 
 
 def valid_until(turn: Turn, category: Category, notification: Notification, channel: str) -> int:
     """Until when a sink may send without asking again."""
     until_ms = min(notification.expires_at_ms, turn.now_ms + turn.policy.delivery_valid_ms)
-    loud = not (category.quiet_action == "downgrade" and channel in category.downgrade_to)
-    if notification.priority != "critical" and loud:
-        quiet_ms = next_quiet_ms(turn.profile.preferences, turn.now_ms)
-        if quiet_ms is not None and quiet_ms < until_ms:
-            return quiet_ms
-    return until_ms
+    choices = turn.profile.preferences
+    if not choices.quiet_hours or notification.priority == "critical":
+        return until_ms
+    if category.quiet_action == "downgrade" and channel in category.downgrade_to:
+        return until_ms  # Quiet enough for quiet hours.
+    quiet_ms = next_quiet_ms(choices, turn.now_ms)
+    return until_ms if quiet_ms is None else min(until_ms, quiet_ms)
 
 
 def make_delivery(
     turn: Turn,
     notification: Notification,
     category: Category,
-    channel: str,
+    channel: Channel,
     destination: Destination,
     step: int,
     valid_until_ms: int,
@@ -149,7 +158,11 @@ def make_delivery(
     """The message for one address."""
     return Delivery(
         ids.delivery_id(
-            turn.partition, notification.notification_id, channel, destination.destination_id, step
+            turn.partition,
+            notification.notification_id,
+            channel,
+            destination.destination_id,
+            step,
         ),
         notification.notification_id,
         turn.recipient_id,
@@ -157,7 +170,7 @@ def make_delivery(
         notification.priority,
         channel,
         destination.kind,
-        destination.destination_id,  # type: ignore[arg-type]
+        destination.destination_id,
         destination.address,
         destination.attributes,
         destination.registered_at_ms,
@@ -181,6 +194,7 @@ def make_delivery(
         category.on_ambiguous,
         notification.campaign,
         turn.policy.version,
+        notification.actor_id,
     )
 
 
@@ -195,7 +209,7 @@ def sent_of(delivery: Delivery) -> Sent:
     )
 
 
-def notification_of(delivery: Delivery, actor_id: str = "") -> Notification:
+def notification_of(delivery: Delivery) -> Notification:
     """The notification that a delivery was made of, for deciding it again."""
     return Notification(
         delivery.notification_id,
@@ -212,20 +226,44 @@ def notification_of(delivery: Delivery, actor_id: str = "") -> Notification:
         delivery.items,
         delivery.collapse_key,
         delivery.campaign,
-        actor_id,
+        delivery.actor_id,
     )
 
 
 def schedule_escalation(
-    turn: Turn, notification: Notification, category: Category, used_step: int
+    turn: Turn,
+    notification: Notification,
+    category: Category,
+    used_step: int,
+    delivery_ids: tuple[str, ...],
 ) -> dict[str, str]:
     """Plans the next channel, if there is one; returns what the entry should say about it."""
     order = preferences.channel_order(category, turn.profile.preferences)
+    others = tuple(
+        escalation
+        for escalation in turn.waiting.escalations
+        if escalation.notification.notification_id != notification.notification_id
+    )
+    if len(others) < len(turn.waiting.escalations):
+        turn.wait(escalations=others)
     if used_step + 1 >= len(order):
         return {}
-    waiting = turn.waiting.escalations
-    if len(waiting) >= turn.policy.bounds.escalations_max:
+    size = sizes.notification_bytes(notification) + 32 * len(delivery_ids)
+    if len(others) >= turn.policy.bounds.escalations_max or not turn.has_room(size):
         return {"escalation": "none: too many wait"}
     due_ms = turn.now_ms + category.escalate_after_ms
-    turn.wait(escalations=(*waiting, Escalation(notification, used_step + 1, due_ms)))
+    planned = Escalation(notification, used_step + 1, due_ms, delivery_ids, size)
+    turn.wait(escalations=(*others, planned))
     return {"escalates_at_ms": str(due_ms), "escalates_to": order[used_step + 1]}
+
+
+def readdressed(delivery: Delivery, destination: Destination) -> Delivery:
+    """The delivery to its destination's address of today."""
+    if destination.registered_at_ms == delivery.registered_at_ms:
+        return delivery
+    return replace(
+        delivery,
+        address=destination.address,
+        attributes=destination.attributes,
+        registered_at_ms=destination.registered_at_ms,
+    )

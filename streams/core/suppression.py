@@ -5,6 +5,8 @@ A scope is ``all``, ``category:C``, ``channel:C`` or ``destination:ID``; some en
 
 from __future__ import annotations
 
+import math
+
 from streams.core.model import Destination, Profile, Suppression
 
 
@@ -39,21 +41,42 @@ def of_destination(
 
 
 def add(profile: Profile, new: Suppression, now_ms: int, count_max: int) -> tuple[Suppression, ...]:
-    """Suppressions with ``new`` in place of any of its scope that ends sooner.
+    """Suppressions with ``new``; the same tuple when it says nothing new.
 
-    At the bound the temporary one that ends first makes way: a permanent one is the law.
+    At the bound what ends by itself makes way, then what is about addresses that are gone. When
+    still too many are left they become one of everything: the law is never forgotten.
     """
-    kept = [s for s in profile.suppressions if s.scope != new.scope and active(s, now_ms)]
-    same = of_scope(profile, new.scope, now_ms)
-    if same and (same.until_ms is None or (new.until_ms and same.until_ms >= new.until_ms)):
-        new = same
+    same = next((s for s in profile.suppressions if _same(s, new) and active(s, now_ms)), None)
+    if same is not None and (same.until_ms is None or _ends(new) <= _ends(same)):
+        return profile.suppressions
+    kept = [s for s in profile.suppressions if active(s, now_ms) and not _same(s, new)]
     if len(kept) >= count_max:
-        temporary = [s for s in kept if s.until_ms is not None]
-        if temporary:
-            kept.remove(min(temporary, key=lambda s: s.until_ms or 0))
+        known = {f"destination:{d.destination_id}" for d in profile.destinations}
+        kept = [
+            s
+            for s in kept
+            if s.until_ms is None and (s.scope in known or not s.scope.startswith("destination:"))
+        ]
+    if len(kept) >= count_max:
+        return (Suppression("all", new.reason, new.at_ms),)
     return (*kept, new)
 
 
-def lift(profile: Profile, scope: str) -> tuple[Suppression, ...]:
-    """Suppressions without those of ``scope``."""
-    return tuple(s for s in profile.suppressions if s.scope != scope)
+def lift(
+    profile: Profile, scope: str, reasons: tuple[str, ...], before_ms: int
+) -> tuple[Suppression, ...]:
+    """Suppressions without those of ``scope`` for ``reasons`` made before ``before_ms``."""
+    left = tuple(
+        s
+        for s in profile.suppressions
+        if s.scope != scope or s.reason not in reasons or s.at_ms >= before_ms
+    )
+    return profile.suppressions if len(left) == len(profile.suppressions) else left
+
+
+def _same(one: Suppression, other: Suppression) -> bool:
+    return one.scope == other.scope and one.reason == other.reason
+
+
+def _ends(suppression: Suppression) -> float:
+    return math.inf if suppression.until_ms is None else suppression.until_ms

@@ -7,11 +7,12 @@ still the same object at the end needs no write. Rules read and write through a 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
+import msgspec
 from msgspec.structs import replace
 
+from streams.core import ids, sizes
 from streams.core.model import (
     Claim,
     DeadLetter,
@@ -26,32 +27,48 @@ from streams.core.model import (
     Verdict,
 )
 from streams.core.policy import Policy
-from streams.core.reasons import REASONS
+from streams.core.reasons import RULES
 from streams.core.state_codec import next_due_ms
 
-Settle = Callable[..., None]
-"""``decide.settle``, handed down to what releases and retries: a callee knows no caller."""
+
+class Course(msgspec.Struct, frozen=True):
+    """How far a notification has come before it is settled (again)."""
+
+    step: int = 0
+    """Channels before this place in the recipient's order are behind it (escalation)."""
+    delivery_ids: tuple[str, ...] = ()
+    """What was handed over before: a receipt for it ends the escalation."""
+    without: str | None = None
+    """A channel to leave out: its last address is gone."""
+    charged: bool = False
+    """The recipient's limits were charged by an attempt that reached nobody."""
+    reason: str = "routed"
+    """Reason code to give when it is sent."""
+
+    @property
+    def is_new(self) -> bool:
+        """Nothing of it was sent before: it may still be gathered, and starts a lookback."""
+        return not self.step and not self.charged
+
+
+FROM_THE_START = Course()
+NO_INPUTS: dict[str, str] = {}
+
+
+class Settle(Protocol):
+    """``decide.settle``, handed down to what releases and retries: a callee knows no caller."""
+
+    def __call__(self, turn: Turn, notification: Notification, course: Course = ...) -> None:
+        """Takes a notification through rules 3 to 9."""
 
 
 class Turn:
     """Working state of one call of ``decide``."""
 
     __slots__ = (
-        "activity",
-        "claims",
-        "dead_letters",
-        "deliveries",
-        "entries",
-        "event_inputs",
-        "now_ms",
-        "partition",
-        "policy",
-        "profile",
-        "recipient_id",
-        "source",
-        "state",
-        "waiting",
-    )
+        "activity", "claims", "dead_letters", "deliveries", "entries", "now_ms", "partition",
+        "policy", "profile", "recipient_id", "source", "state", "waiting",
+    )  # fmt: skip
 
     def __init__(
         self, state: RecipientState, now_ms: int, policy: Policy, source: Source | None
@@ -65,7 +82,6 @@ class Turn:
         self.now_ms = now_ms
         self.policy = policy
         self.source = source
-        self.event_inputs: dict[str, str] = {}
         self.deliveries: list[Delivery] = []
         self.entries: list[Entry] = []
         self.dead_letters: list[DeadLetter] = []
@@ -75,37 +91,55 @@ class Turn:
         """Replaces fields of the waiting part."""
         self.waiting = replace(self.waiting, **changes)
 
+    def subject_id(self, what: str) -> str:
+        """Id for a remark about the recipient as such: nothing that was to be told."""
+        return ids.to_id(self.partition, ids.digest16(what, self.recipient_id))
+
+    def has_room(self, more_bytes: int) -> bool:
+        """Whether something of this weight may still wait for this recipient."""
+        bound = self.policy.bounds.waiting_bytes_max
+        return sizes.waiting_bytes(self.waiting) + more_bytes <= bound
+
     def conclude(
         self,
         notification: Notification,
         verdict: Verdict,
         reason: str,
-        inputs: dict[str, str] | None = None,
+        inputs: dict[str, str] = NO_INPUTS,
         *,
         until_ms: int | None = None,
         digest_id: str | None = None,
         deliveries: tuple[Sent, ...] = (),
     ) -> None:
         """Records a verdict on a notification."""
-        if self.event_inputs:
-            inputs = {**self.event_inputs, **(inputs or {})}
-            self.event_inputs = {}
         self.entries.append(
             Entry(
                 notification.notification_id,
                 verdict,
                 reason,
-                REASONS[reason].rule,
+                RULES[reason],
                 notification.category,
                 notification.event_id,
                 digest_id,
                 until_ms,
                 notification.count,
                 deliveries,
-                inputs or {},
+                inputs,
                 self.source,
             )
         )
+
+    def end(
+        self,
+        notification: Notification,
+        course: Course,
+        verdict: Verdict,
+        reason: str,
+        inputs: dict[str, str] = NO_INPUTS,
+    ) -> None:
+        """Ends a notification. A later step of an escalation only notes that it goes no further:
+        an earlier step was sent, and what became of that is the verdict."""
+        self.conclude(notification, "noted" if course.step else verdict, reason, inputs)
 
     def note(
         self,
@@ -113,8 +147,10 @@ class Turn:
         reason: str,
         category: str = "",
         event_id: str | None = None,
-        inputs: dict[str, str] | None = None,
+        inputs: dict[str, str] = NO_INPUTS,
+        *,
         until_ms: int | None = None,
+        deliveries: tuple[Sent, ...] = (),
     ) -> None:
         """Records something that ends nothing, so that the story can be told."""
         self.entries.append(
@@ -122,34 +158,53 @@ class Turn:
                 subject_id,
                 "noted",
                 reason,
-                REASONS[reason].rule,
+                RULES[reason],
                 category,
                 event_id,
                 None,
                 until_ms,
                 1,
-                (),
-                inputs or {},
+                deliveries,
+                inputs,
                 self.source,
             )
         )
+
+    def bury(self, notification: Notification, reason: str, inputs: dict[str, str]) -> None:
+        """Ends a notification that cannot be decided: a dead letter."""
+        self.dead_letters.append(DeadLetter(reason, str(inputs), self.source))
+        self.conclude(notification, "dead_lettered", reason, inputs)
 
     def hold(
         self,
         notification: Notification,
         due_ms: int,
         reason: str,
-        inputs: dict[str, str] | None = None,
-        step: int = 0,
+        inputs: dict[str, str] = NO_INPUTS,
+        course: Course = FROM_THE_START,
+        send_at_local: str = "",
+        lifetime_ms: int = 0,
     ) -> None:
         """Lets a notification wait until ``due_ms``, but never beyond its expiry."""
         due_ms = max(self.now_ms + 1, min(due_ms, notification.expires_at_ms))
-        bound = self.policy.bounds.held_max
-        if len(self.waiting.held) >= bound:
-            self.conclude(notification, "dropped", "held_overflow", {"limit": str(bound)})
+        bounds, waiting = self.policy.bounds, self.waiting
+        size = sizes.notification_bytes(notification) + len(send_at_local)
+        if len(waiting.held) >= bounds.held_max or not self.has_room(size):
+            limit = f"{bounds.held_max} or {bounds.waiting_bytes_max} bytes"
+            self.end(notification, course, "dropped", "held_overflow", {"limit": limit})
             return
-        held = Held(notification, due_ms, reason, self.now_ms, step)
-        self.wait(held=(*self.waiting.held, held))
+        held = Held(
+            notification,
+            due_ms,
+            reason,
+            self.now_ms,
+            course.step,
+            course.delivery_ids,
+            size,
+            send_at_local,
+            lifetime_ms,
+        )
+        self.wait(held=(*waiting.held, held))
         self.conclude(notification, "held", reason, inputs, until_ms=due_ms)
 
     def decision(self) -> Decision:

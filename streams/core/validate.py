@@ -6,9 +6,12 @@ import msgspec
 
 from streams.core.local_time import resolve_send_at
 from streams.core.model import Event
-from streams.core.policy import Policy
+from streams.core.policy import DAY_MS, Policy
+from streams.core.sizes import map_bytes, text_bytes
 
 YEAR_10000_MS = 253_402_300_800_000
+ID_FIELDS = ("event_id", "recipient_id", "actor_id", "collapse_key", "supersedes", "campaign")
+"""Texts that are stored or compared as names: all have the one bound."""
 
 
 class Fault(msgspec.Struct, frozen=True):
@@ -21,24 +24,19 @@ class Fault(msgspec.Struct, frozen=True):
 def fault_of(event: Event, policy: Policy, now_ms: int) -> Fault | None:
     """The first thing wrong with an event, or ``None``."""
     bounds = policy.bounds
-    for name, value in (("event_id", event.event_id), ("recipient_id", event.recipient_id)):
-        if not value:
-            return Fault("empty_id", {"field": name})
-        if len(value) > bounds.id_bytes_max or len(value.encode()) > bounds.id_bytes_max:
+    if not event.event_id or not event.recipient_id:
+        return Fault("empty_id", {"field": "recipient_id" if event.event_id else "event_id"})
+    for name in ID_FIELDS:
+        value = getattr(event, name)
+        if value and 4 * len(value) > bounds.id_bytes_max < text_bytes(value):
             return Fault("id_too_long", {"field": name, "limit": str(bounds.id_bytes_max)})
     if event.category not in policy.categories:
         return Fault("unknown_category", {"category": event.category[:64]})
     if len(event.data) > bounds.data_fields_max:
         return Fault("too_many_fields", {"limit": str(bounds.data_fields_max)})
-    if _size(event) > bounds.event_bytes_max:
+    if map_bytes(event.data) > bounds.event_bytes_max:
         return Fault("event_too_large", {"limit": str(bounds.event_bytes_max)})
     return _time_fault(event, policy, now_ms)
-
-
-def _size(event: Event) -> int:
-    names = (event.actor_id, event.collapse_key or "", event.campaign or "")
-    fields = sum(len(name) + len(value) for name, value in event.data.items())
-    return fields + sum(len(text) for text in names)
 
 
 def _time_fault(event: Event, policy: Policy, now_ms: int) -> Fault | None:
@@ -54,5 +52,5 @@ def _time_fault(event: Event, policy: Policy, now_ms: int) -> Fault | None:
         except (ValueError, OverflowError):
             return Fault("bad_time", {"field": "send_at_local", "value": event.send_at_local[:32]})
     if at_ms is not None and at_ms - now_ms > limit_ms:
-        return Fault("too_far_ahead", {"limit": f"{limit_ms // 86_400_000} days"})
+        return Fault("too_far_ahead", {"limit": f"{limit_ms // DAY_MS} days"})
     return None

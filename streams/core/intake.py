@@ -1,0 +1,83 @@
+"""An event on its way in: what there is to tell, until when, and from when on."""
+
+from __future__ import annotations
+
+from streams.core.local_time import local, resolve_send_at, zone_of
+from streams.core.model import PRIORITY_RANK, Event, Notification
+from streams.core.policy import Category
+from streams.core.turn import Turn
+
+
+def notification_of(
+    event: Event,
+    subject_id: str,
+    category: Category,
+    appended_at_ms: int,
+    send_at_ms: int | None,
+) -> Notification:
+    """The event as something to tell, with its priority and expiry settled.
+
+    An event's priority may only lower its category's. The time to live starts when Kafka took the
+    event, or when it is to be sent.
+    """
+    priority = category.priority
+    if event.priority is not None and PRIORITY_RANK[event.priority] > PRIORITY_RANK[priority]:
+        priority = event.priority
+    expires_at_ms = event.expires_at_ms
+    if expires_at_ms is None:
+        expires_at_ms = max(appended_at_ms, send_at_ms or 0) + category.expires_after_ms
+    return Notification(
+        subject_id,
+        event.category,
+        priority,
+        event.created_at_ms,
+        appended_at_ms,
+        expires_at_ms,
+        event.data,
+        event.event_id,
+        None,
+        1,
+        1 if event.actor_id else 0,
+        (),
+        event.collapse_key,
+        event.campaign,
+        event.actor_id,
+    )
+
+
+def unusable(event: Event, subject_id: str, appended_at_ms: int) -> Notification:
+    """As much of an invalid event as its verdict needs."""
+    return Notification(
+        subject_id, event.category, "normal", 0, appended_at_ms, 0, {}, event.event_id
+    )
+
+
+def send_at(turn: Turn, event: Event) -> int | None:
+    """When the event asks to be sent, in the recipient's zone; ``None``: now."""
+    if event.send_at_local is None:
+        return event.send_at_ms
+    try:
+        return resolve_send_at(event.send_at_local, turn.now_ms, turn.profile.preferences.zone)
+    except (ValueError, OverflowError):
+        return None  # It was valid in UTC: only a time before year 1 has no instant elsewhere.
+
+
+def schedule(
+    turn: Turn, notification: Notification, event: Event, category: Category, send_at_ms: int
+) -> None:
+    """Holds an event until its time; a local time keeps its date, so a new zone can move it."""
+    text, lifetime_ms = "", 0
+    if event.send_at_local is not None:
+        zone = zone_of(turn.profile.preferences.zone)
+        day, _, clock = event.send_at_local.rpartition("T")
+        text = f"{day or local(send_at_ms, zone).date().isoformat()}T{clock}"
+        lifetime_ms = 0 if event.expires_at_ms is not None else category.expires_after_ms
+    inputs = {"send_at_ms": str(send_at_ms), "send_at_local": text}
+    turn.hold(
+        notification,
+        send_at_ms,
+        "scheduled",
+        inputs,
+        send_at_local=text,
+        lifetime_ms=lifetime_ms,
+    )
