@@ -1,0 +1,329 @@
+"""One partition of the deliver role: from taking a delivery to committing its answer.
+
+It reads all kinds' topics, critical ones first, gives each kind a ``Lane``, hands answers to the
+``OutcomeLog`` and commits a topic's position only when everything before it is answered durably.
+After a restart ``deliver_positions`` says what the previous owner had answered, what it may have
+sent without an answer (the category's policy decides about those), and what it cannot have sent.
+
+Invariants
+- Nothing is sent before a position marked "not clean" is committed, so a crash is always seen.
+- Nothing is sent by a worker that has not lately confirmed that it still owns the partition: one
+  that was stopped for longer than the session would send what its successor sends too.
+- Retries are not made here: DECIDE makes them, with every rule checked again.
+- In stream time records carry the decision's own time, and what depends on the wall (validity,
+  collapsing) is left alone, so that a run over recorded data always gives the same result.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from functools import partial
+from typing import Protocol
+
+from streams import topics
+from streams.agents.deliver_lane import Item, Lane
+from streams.agents.deliver_log import LogClients, Names, OutcomeLog
+from streams.agents.deliver_metrics import DeliverMetrics
+from streams.agents.deliver_positions import Mark, TopicPositions, decode_mark, encode_mark
+from streams.agents.deliver_records import Writer
+from streams.agents.kill_switches import KillSwitches
+from streams.codec import Codec, DecodeError
+from streams.core.model import Delivery
+from streams.engine import roles
+from streams.engine.api import Record
+from streams.sinks.base import Answer
+from streams.sinks.dispatch import Dispatcher
+from streams.sinks.settings import DeliverSettings
+from streams.templates.catalogue import Templates
+from streams.templates.render import render
+from streams.templates.rendered import Rendered, RenderFailed
+
+SWEEP_SECONDS = 0.5
+TAIL_RECORDS_MAX = 5_000
+"""Marks are renewed before a successor would have to read more outcomes than about this."""
+
+log = logging.getLogger(__name__)
+
+
+class PositionBeyondEndError(Exception):
+    """A committed position is behind the end of its topic: the topic is not the one it was."""
+
+
+class Worker(Protocol):
+    """What the runners of one worker share (``deliver.Deliverer``)."""
+
+    settings: DeliverSettings
+    codec: Codec
+    names: Names
+    kill_switches: KillSwitches
+    templates: Templates
+    dispatcher: Dispatcher
+    clients: LogClients
+    metrics: DeliverMetrics
+
+    def own(self, partition: int, owned: bool) -> None:
+        """Shares of quotas follow what this worker owns."""
+
+
+class DeliverRunner:
+    """One partition. Implements ``PartitionRunner`` and the lanes' ``LaneHost``."""
+
+    def __init__(self, partition: int, context: roles.PartitionContext, worker: Worker) -> None:
+        self._partition = partition
+        self._context = context
+        self._worker = worker
+        self._settings = worker.settings
+        self._wall = worker.settings.clock == "wall"
+        self._writer = Writer(worker.codec, worker.names, partition, stream=not self._wall)
+        names = worker.names.deliveries
+        self._critical = [names(kind, True) for kind in topics.KINDS]
+        self._topics = self._critical + [names(kind, False) for kind in topics.KINDS]
+        self._kind_of = {names(k, c): k for k in topics.KINDS for c in (True, False)}
+        self._lanes = {
+            kind: Lane(self, worker.dispatcher, self._wall, worker.settings.collapse_waiting)
+            for kind in topics.KINDS
+        }
+        self._positions: dict[str, TopicPositions] = {}
+        self._committed: dict[str, tuple[int, Mark]] = {}
+        self._confirmed_at = 0.0
+        self._stopping = False
+        self._taking = asyncio.Event()
+        self._room = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._failed: asyncio.Future[None] | None = None
+        self._log: OutcomeLog | None = None
+
+    # ------------------------------------------------------------------------ engine's contract
+
+    async def start(self) -> None:
+        """Finds out what the previous owner did, and says that this one has begun."""
+        self._failed = asyncio.get_running_loop().create_future()
+        context, worker = self._context, self._worker
+        committed = await context.committed()
+        begin = await context.beginning_offsets(self._topics)
+        ends = await context.end_offsets(self._topics)
+        marks = {t: decode_mark(c.metadata) for t, c in committed.items() if t in ends}
+        starts = [mark.outcomes_from for mark in marks.values() if mark is not None]
+        client = context.client_settings()
+        end, answered = await worker.clients.tail(
+            client, worker.names.outcomes, self._partition, min(starts, default=None), worker.codec
+        )
+        self._log = OutcomeLog(
+            await worker.clients.producer(client), self._partition, worker.names, end
+        )
+        for topic in self._topics:
+            known = committed.get(topic)
+            offset = _first_offset(topic, known, begin[topic], ends[topic])
+            self._positions[topic] = TopicPositions(
+                offset,
+                marks.get(topic) or Mark(end, True, 0),
+                answered.get(topic, {}),
+                self._settings.in_flight_max,
+            )
+        context.seek({topic: p.next_offset for topic, p in self._positions.items()})
+        worker.own(self._partition, True)
+        await self._commit(starting=True)
+
+    async def run(self) -> None:
+        """Works until stopped."""
+        assert self._log is not None, "started before it is run"
+        assert self._failed is not None
+        self._tasks = [
+            asyncio.create_task(self._log.run(self._on_written)),
+            asyncio.create_task(self._take()),
+            asyncio.create_task(self._commit_now_and_then()),
+            asyncio.create_task(self._sweep()),
+        ]
+        try:
+            waiting = {*self._tasks, self._failed}
+            done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                if not task.cancelled():
+                    task.result()
+        finally:
+            for task in self._tasks:
+                task.cancel()
+
+    async def stop(self, graceful: bool) -> None:
+        """Begins nothing more; with ``graceful`` waits for what is under way and commits."""
+        self._stopping = True
+        self._worker.own(self._partition, False)
+        clean = False
+        if graceful and self._log is not None and self._tasks:
+            clean = await self._finish_what_is_under_way()
+        for lane in self._lanes.values():
+            lane.abandon()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if graceful and self._positions and self._log is not None:
+            await self._commit(clean=clean)
+
+    # -------------------------------------------------------------------------- lanes' host
+
+    def now_ms(self) -> int:
+        """Wall clock."""
+        return self._context.now_ms()
+
+    def may_begin(self, item: Item) -> bool:
+        """The window, the lease, and not while stopping."""
+        leased = time.monotonic() - self._confirmed_at < self._settings.lease_ms / 1000
+        inside = self._positions[item.topic].may_send(item.entry)
+        return leased and inside and not self._stopping
+
+    def killed_by(self, delivery: Delivery) -> str | None:
+        """The kill switch that stops it."""
+        return self._worker.kill_switches.stops(delivery)
+
+    def render(self, delivery: Delivery) -> Rendered | RenderFailed:
+        """Its words."""
+        return render(delivery, self._worker.templates)
+
+    def finish(self, item: Item, answer: Answer) -> None:
+        """Hands an answer to the log."""
+        assert self._log is not None
+        answered_at_ms = self.now_ms()
+        positions, entry = self._positions[item.topic], item.entry
+        self._worker.metrics.answered(item.delivery, answer, answered_at_ms)
+        done = partial(positions.answer, entry)
+        self._log.put(self._writer.finished(item, answer, answered_at_ms, done))
+
+    def fail(self, error: BaseException) -> None:
+        """Ends ``run`` with ``error``."""
+        if self._failed is not None and not self._failed.done():
+            self._failed.set_exception(error)
+
+    # ------------------------------------------------------------------------------- inside
+
+    async def _take(self) -> None:
+        """Takes from every topic that has room, critical ones first."""
+        settings = self._settings
+        turn = 0
+        while True:
+            turn += 1
+            open_topics = [t for t in _rotated(self._topics, turn) if self._has_room(t)]
+            if not open_topics:
+                self._room.clear()
+                await self._room.wait()
+                continue
+            records = await self._context.take(
+                open_topics, settings.take_records_max, settings.take_ms_max
+            )
+            if self._stopping:
+                return  # they stay for the next owner: their position is not committed
+            for record in records:
+                self._accept(record)
+            for lane in self._lanes.values():
+                lane.pump()
+
+    def _has_room(self, topic: str) -> bool:
+        return self._positions[topic].outstanding < self._settings.waiting_max
+
+    def _accept(self, record: Record) -> None:
+        """One record into its lane, or straight to its end."""
+        assert self._log is not None
+        topic = record.topic
+        positions = self._positions[topic]
+        try:
+            delivery = self._worker.codec.decode_delivery(record.value)
+        except DecodeError as error:
+            entry, _ = positions.take(record.offset, "")
+            done = partial(positions.answer, entry)
+            self._log.put(self._writer.dead(record, error, done))
+            return
+        entry, standing = positions.take(record.offset, delivery.delivery_id)
+        if standing != "answered":
+            item = Item(delivery, topic, entry, critical=topic in self._critical)
+            self._lanes[self._kind_of[topic]].add(item)
+
+    async def _on_written(self) -> None:
+        """Answers became durable: windows have moved, there may be room."""
+        self._context.crash_point("after_outcomes")
+        self._context.progress()
+        self._room.set()
+        for lane in self._lanes.values():
+            lane.pump()
+
+    async def _commit_now_and_then(self) -> None:
+        interval = self._settings.commit_interval_ms / 1000
+        while True:
+            await asyncio.sleep(interval)
+            age = time.monotonic() - self._confirmed_at
+            await self._commit(confirm=age > self._settings.lease_ms / 3000)
+
+    async def _commit(
+        self, *, clean: bool = False, confirm: bool = False, starting: bool = False
+    ) -> None:
+        """Commits what has moved; with ``confirm`` at least something, to renew the lease."""
+        assert self._log is not None
+        began = time.monotonic()
+        moved: dict[str, roles.Committed] = {}
+        states: dict[str, tuple[int, Mark]] = {}
+        for topic, positions in self._positions.items():
+            if not positions.outstanding and not starting:
+                positions.moved_past(self._context.position(topic))
+            state = positions.to_commit(self._log.end, clean)
+            if starting or clean or self._is_worth_it(topic, state):
+                states[topic] = state
+                moved[topic] = roles.Committed(state[0], encode_mark(state[1]))
+        if not moved and confirm:
+            topic, state = next(iter(self._committed.items()))
+            moved[topic] = roles.Committed(state[0], encode_mark(state[1]))
+        if moved:
+            await self._context.commit(moved)
+            self._committed.update(states)
+            late = time.monotonic() - self._confirmed_at > self._settings.lease_ms / 1000
+            self._confirmed_at = began
+            if late:
+                for lane in self._lanes.values():
+                    lane.pump()
+
+    def _is_worth_it(self, topic: str, state: tuple[int, Mark]) -> bool:
+        """A position that moved; or a mark that would make a successor read a long tail."""
+        position, mark = self._committed[topic]
+        tail = state[1].outcomes_from - mark.outcomes_from
+        return position != state[0] or tail > TAIL_RECORDS_MAX
+
+    async def _sweep(self) -> None:
+        """Lets time pass for what cannot be sent: expiry, kill switches."""
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            for lane in self._lanes.values():
+                lane.sweep()
+                lane.pump()
+
+    async def _finish_what_is_under_way(self) -> bool:
+        """Waits for answers and for the log; True when nothing is left in doubt."""
+        assert self._log is not None
+        try:
+            async with asyncio.timeout(self._settings.stop_ms_max / 1000):
+                await asyncio.gather(*(lane.drained() for lane in self._lanes.values()))
+                await self._log.settled.wait()
+        except TimeoutError:
+            log.warning("partition %d: stopped with sends under way", self._partition)
+            return False
+        return True
+
+
+def _rotated(every: list[str], turn: int) -> list[str]:
+    """Critical topics first, but no kind always before the others of its lane."""
+    half = len(every) // 2
+    cut = turn % half
+    critical, normal = every[:half], every[half:]
+    return critical[cut:] + critical[:cut] + normal[cut:] + normal[:cut]
+
+
+def _first_offset(topic: str, known: roles.Committed | None, begin: int, end: int) -> int:
+    """Where to go on; refuses a position that the topic never had."""
+    if known is None:
+        return begin
+    if known.offset > end:
+        raise PositionBeyondEndError(
+            f"{topic}: the committed position {known.offset} is beyond its end {end}; the topic was"
+            " emptied or made anew. Reset the group's offsets if that was intended."
+        )
+    if known.offset < begin:
+        log.error("%s: %d deliveries expired unread", topic, begin - known.offset)
+    return max(known.offset, begin)

@@ -1,0 +1,178 @@
+"""Which deliveries of a topic are answered, and what a successor must know to go on.
+
+A committed position carries a mark: from which offset of ``outcomes`` on the answers to later
+deliveries are found, whether the owner stopped cleanly, and how far it may have run ahead. From
+these and the tail of ``outcomes`` a successor sorts every record into one of four::
+
+    answered    its answer is in the tail                        -> nothing to do
+    ambiguous   no answer, and sending may have begun            -> the category's policy decides
+    unsent      no answer, and sending cannot have begun         -> send
+    new         never taken before                               -> send
+
+Sending may have begun for every unanswered record before the last answered one, and for at most
+``ahead_max`` records behind it, because that is how far sending is allowed to run ahead of durable
+answers (``Window``). After a clean stop it has begun for none.
+
+Pure. Invariants: a position is committed only when everything before it is answered durably; a
+record is sent only inside the window.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from typing import Literal
+
+import msgspec
+
+Standing = Literal["answered", "ambiguous", "unsent"]
+
+
+class Mark(msgspec.Struct, frozen=True, array_like=True):
+    """What is kept beside a committed position (as JSON, in the group's offset metadata)."""
+
+    outcomes_from: int
+    """No answer to a record at or after the position is before this offset of ``outcomes``."""
+    clean: bool
+    ahead_max: int
+    version: int = 1
+
+
+def encode_mark(mark: Mark) -> str:
+    """Metadata text of a mark."""
+    return msgspec.json.encode(mark).decode()
+
+
+def decode_mark(metadata: str) -> Mark | None:
+    """The mark, or ``None`` when a position was committed by other means (an operator's tool)."""
+    try:
+        return msgspec.json.decode(metadata.encode(), type=Mark)
+    except msgspec.DecodeError:
+        return None
+
+
+class Answered(msgspec.Struct, frozen=True):
+    """An answer in the tail: where it is, and what it answered."""
+
+    outcome_offset: int
+    delivery_id: str
+
+
+class Predecessor:
+    """What the previous owner may have done with records of one topic."""
+
+    def __init__(self, mark: Mark, answered: Mapping[int, Answered]) -> None:
+        self._answered = dict(answered)
+        self._last = max(answered, default=-1)
+        self._clean = mark.clean
+        self._ahead_left = 0 if mark.clean else mark.ahead_max
+
+    @property
+    def concerns_nothing(self) -> bool:
+        """True when every further record is new."""
+        return not self._answered and self._ahead_left <= 0
+
+    def standing(self, offset: int, delivery_id: str) -> tuple[Standing, int]:
+        """(what became of the next record of the topic, where its answer is or -1).
+
+        To be asked once for each record, in offset order.
+        """
+        answer = self._answered.pop(offset, None)
+        if answer is not None and answer.delivery_id == delivery_id:
+            return "answered", answer.outcome_offset
+        if self._clean:
+            return "unsent", -1
+        if offset < self._last:
+            return "ambiguous", -1
+        if self._ahead_left > 0:
+            self._ahead_left -= 1
+            return "ambiguous", -1
+        return "unsent", -1
+
+
+class Entry:
+    """One taken record of a topic."""
+
+    __slots__ = ("doubtful", "offset", "outcome_offset", "rank")
+
+    def __init__(self, offset: int, rank: int) -> None:
+        self.offset = offset
+        self.rank = rank
+        self.doubtful = False
+        """A previous owner may have sent it."""
+        self.outcome_offset = -1
+        """Of its durable answer; -1 while there is none."""
+
+
+class TopicPositions:
+    """Records of one topic from the committed position on, and the window for sending."""
+
+    def __init__(
+        self, position: int, mark: Mark, answered: Mapping[int, Answered], ahead_max: int
+    ) -> None:
+        self._entries: deque[Entry] = deque()
+        self._next = position
+        self._ranks = 0
+        self._durable_rank = 0
+        self._ahead_max = ahead_max
+        # A successor must reckon with what the predecessor was allowed as well.
+        self._marked_ahead_max = max(ahead_max, 0 if mark.clean else mark.ahead_max)
+        self._inherited_from = mark.outcomes_from
+        predecessor = Predecessor(mark, {o: a for o, a in answered.items() if o >= position})
+        self._predecessor = None if predecessor.concerns_nothing else predecessor
+
+    @property
+    def next_offset(self) -> int:
+        """Offset of the next record to take."""
+        return self._next
+
+    @property
+    def outstanding(self) -> int:
+        """Records taken and not yet passed by the position."""
+        return len(self._entries)
+
+    def take(self, offset: int, delivery_id: str) -> tuple[Entry, Standing]:
+        """A record was taken: its entry, and what a previous owner did with it."""
+        self._ranks += 1
+        entry = Entry(offset, self._ranks)
+        self._entries.append(entry)
+        self._next = offset + 1
+        if self._predecessor is None:
+            return entry, "unsent"
+        standing, outcome_offset = self._predecessor.standing(offset, delivery_id)
+        if self._predecessor.concerns_nothing:
+            self._predecessor = None
+        if standing == "answered":
+            self.answer(entry, outcome_offset)
+        entry.doubtful = standing == "ambiguous"
+        return entry, standing
+
+    def may_send(self, entry: Entry) -> bool:
+        """Whether ``entry`` is inside the window."""
+        return entry.rank <= self._durable_rank + self._ahead_max
+
+    def answer(self, entry: Entry, outcome_offset: int) -> None:
+        """The answer to ``entry`` is durable."""
+        entry.outcome_offset = outcome_offset
+        self._durable_rank = max(self._durable_rank, entry.rank)
+        entries = self._entries
+        while entries and entries[0].outcome_offset >= 0:
+            entries.popleft()
+
+    def moved_past(self, position: int) -> None:
+        """Where reading stands: past transaction markers, when nothing is outstanding."""
+        self._next = max(self._next, position)
+
+    def to_commit(self, outcomes_end: int, clean: bool) -> tuple[int, Mark]:
+        """Position and mark as they are now; "clean" only if nothing here is in doubt."""
+        position = self._entries[0].offset if self._entries else self._next
+        ahead = [e.outcome_offset for e in self._entries if e.outcome_offset >= 0]
+        if self._predecessor is not None:
+            ahead.append(self._inherited_from)
+        in_doubt = self._predecessor is not None or any(
+            e.doubtful and e.outcome_offset < 0 for e in self._entries
+        )
+        mark = Mark(min(ahead, default=outcomes_end), clean and not in_doubt, 0)
+        if not mark.clean:
+            mark = Mark(mark.outcomes_from, False, self._marked_ahead_max)
+        return position, mark
