@@ -1,0 +1,105 @@
+"""Turns what a validation model says into problems: the key, the value, what would be right."""
+
+from __future__ import annotations
+
+import types
+import typing
+from typing import Any, Literal, get_args, get_origin
+
+import msgspec
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from streams.configuration.document import Document, written_at
+from streams.configuration.problems import Path, Problem, did_you_mean, one_of
+from streams.configuration.quantities import DURATION_EXPECTED, SIZE_EXPECTED
+from streams.configuration.shape import keys, table_under
+
+Struct = type[msgspec.Struct]
+
+
+def problems_of(
+    error: ValidationError, document: Document, at: Path, struct: Struct, left_out: frozenset[str]
+) -> list[Problem]:
+    """Every mistake in the table at ``at``, which ``struct`` describes."""
+    return [_problem(one, document, at, struct, left_out) for one in error.errors()]
+
+
+def _problem(
+    error: ErrorDetails, document: Document, at: Path, struct: Struct, left_out: frozenset[str]
+) -> Problem:
+    inside: Path = error["loc"]
+    path = (*at, *inside)
+    value = written_at(document, path)
+    kind = error["type"]
+    if kind == "extra_forbidden":
+        known = [key.name for key in keys(_struct_at(struct, inside[:-1])).values()]
+        known = [n for n in known if len(inside) > 1 or keys(struct)[n].field not in left_out]
+        return Problem(path, unknown_key(inside[-1], known), value)
+    if kind == "missing":
+        return Problem(path, f"is missing: {_expected(struct, inside, value)}")
+    if kind == "value_error":
+        return Problem(path, error["msg"].removeprefix("Value error, "), value)
+    if kind == "greater_than_equal":
+        return Problem(path, f"expected at least {error['ctx']['ge']}", value)
+    return Problem(path, _expected(struct, inside, value), value)
+
+
+def unknown_key(name: Any, known: list[str]) -> str:
+    """For a key that nothing has: the nearest one, or all there are."""
+    near = did_you_mean(name, known)
+    return f"is not a key here{near or '; keys are ' + ', '.join(sorted(known))}"
+
+
+def _struct_at(struct: Struct, inside: Path) -> Struct:
+    for part in inside:
+        if not isinstance(part, int) and part in keys(struct):
+            struct = table_under(keys(struct)[part].annotation) or struct
+    return struct
+
+
+def _expected(struct: Struct, inside: Path, value: Any) -> str:
+    """What the key at ``inside`` takes, in words."""
+    annotation: Any = struct
+    field = ""
+    for part in inside:
+        if isinstance(part, int) or get_origin(annotation) is dict:
+            annotation, field = get_args(annotation)[-2 if isinstance(part, int) else -1], ""
+            continue
+        annotation = _without_none(annotation)
+        below = table_under(annotation)
+        if below is None or part not in keys(below):
+            break
+        field, annotation = keys(below)[part].field, keys(below)[part].annotation
+    return expected(field, annotation, value)
+
+
+def _without_none(annotation: Any) -> Any:
+    if get_origin(annotation) in (typing.Union, types.UnionType):
+        return next(one for one in get_args(annotation) if one is not type(None))
+    return annotation
+
+
+def expected(field: str, annotation: Any, value: Any = "") -> str:
+    """What a key takes, in words; near misses of a choice are named."""
+    inner = _without_none(annotation)
+    ending = "" if inner is annotation else ", or false for none"
+    if get_origin(inner) is Literal:
+        return one_of(value, [str(one) for one in get_args(inner)]) + ending
+    if get_origin(inner) is tuple:
+        item = expected("", get_args(inner)[0]).removeprefix("expected ")
+        return f"expected a list, each item {item}{ending}"
+    if get_origin(inner) is dict:
+        return f"expected a table{ending}"
+    parts = field.split("_")
+    if inner is int and "ms" in parts:
+        return f"expected {DURATION_EXPECTED}{ending}"
+    if inner is int and "bytes" in parts:
+        return f"expected {SIZE_EXPECTED}{ending}"
+    words = {
+        int: "a whole number, 0 or more",
+        float: "a number, 0 or more",
+        str: 'text in quotes: "..."',
+        bool: "true or false",
+    }
+    return f"expected {words.get(inner, 'a table')}{ending}"

@@ -1,0 +1,210 @@
+"""Everything that an operator decides, from ``flowstate.toml`` to frozen structs.
+
+``load`` reads the file, lays ``FLOWSTATE_SECTION__KEY`` variables and overrides over it, and
+either returns ``Settings`` that can be used or raises ``SettingsError`` with every mistake at
+once. Packages declare their own settings structs; this file only says which section is whose and
+fills what they share (the cluster, the clock, the data folder).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import msgspec
+
+from streams.api.settings import ApiSettings, DecideWebSettings
+from streams.configuration.catalogue import catalogue_problems, policy_of
+from streams.configuration.document import read_document
+from streams.configuration.kafka import KafkaSettings, client_security, kafka_problems
+from streams.configuration.problems import Problem, SettingsError
+from streams.configuration.sections import Sections
+from streams.core.policy import Bounds, Category, LimitRule, Policy
+from streams.engine.settings import EngineSettings
+from streams.ledger.settings import LedgerSettings, ReconcileSettings
+from streams.sinks.settings import AnyProvider, DeliverSettings, SmtpSettings
+
+__all__ = ["Settings", "SettingsError", "default_path", "load", "shipped_configuration"]
+
+FILE_NAME = "flowstate.toml"
+
+
+class RootSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Keys above all sections."""
+
+    application: str = "flowstate"
+    """Prefix of consumer groups and transactional ids."""
+    clock: Literal["wall", "stream"] = "wall"
+    """``stream``: time is what the records say (backtests, the demo)."""
+    data_folder: str = ".flowstate"
+    """State and history of this worker live under it."""
+
+
+class RegistrySettings(msgspec.Struct, frozen=True, kw_only=True):
+    """The Schema Registry that producers use."""
+
+    url: str = ""
+    """Empty: events in the Confluent wire format are dead letters."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """A configuration that has been checked."""
+
+    source: str
+    """Path of the file it is from."""
+    application: str
+    clock: Literal["wall", "stream"]
+    data_folder: str
+    registry_url: str | None
+    kafka: KafkaSettings
+    security: dict[str, Any]
+    """Passed to every aiokafka client as it is."""
+    policy: Policy
+    engine: EngineSettings
+    decide: DecideWebSettings
+    deliver: DeliverSettings
+    ledger: LedgerSettings
+    api: ApiSettings
+    reconcile: ReconcileSettings
+
+    def __repr__(self) -> str:
+        return f"Settings(source={self.source!r}, policy={self.policy.version!r})"
+
+
+PROVIDERS: dict[str, type[msgspec.Struct]] = {
+    str(struct.__struct_config__.tag): struct for struct in get_args(AnyProvider)
+}
+"""``type`` of a ``[providers.NAME]`` -> its struct."""
+OWN_SECTIONS: dict[str, type[msgspec.Struct]] = {
+    "engine": EngineSettings,
+    "decide": DecideWebSettings,
+    "deliver": DeliverSettings,
+    "ledger": LedgerSettings,
+    "api": ApiSettings,
+    "reconcile": ReconcileSettings,
+}
+SHARED = frozenset(
+    {"application", "bootstrap", "security", "partitions", "clock", "data_folder", "registry_url"}
+)
+"""Fields of those structs that have one value for all, from other sections."""
+POLICY_ELSEWHERE = frozenset({"version", "categories", "limits", "bounds", "kills"})
+"""Fields of the policy that are not keys of ``[policy]``."""
+
+
+def default_path() -> Path:
+    """The configuration that is shipped: of the checkout, else of the installed package."""
+    package = Path(__file__).resolve().parent
+    for folder in (package.parent, package):
+        if (folder / FILE_NAME).is_file():
+            return folder / FILE_NAME
+    raise FileNotFoundError(f"{FILE_NAME} is neither beside nor inside the streams package")
+
+
+def shipped_configuration() -> str:
+    """The text of the shipped configuration."""
+    return default_path().read_text(encoding="utf-8")
+
+
+def load(
+    path: str | Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Settings:
+    """Reads a configuration; without a path ``flowstate.toml`` of this folder, else the shipped.
+
+    ``overrides`` are dotted keys or tables (``{"kafka.bootstrap": "..."}``), ``environment`` is
+    this process' unless given. Raises SettingsError.
+    """
+    if path is None:
+        path = Path(FILE_NAME) if Path(FILE_NAME).is_file() else default_path()
+    environment = os.environ if environment is None else environment
+    roots = set(RootSettings.__struct_fields__)
+    document = read_document(Path(path), environment, overrides or {}, roots)
+    sections = Sections(document)
+    settings = _settings(str(path), sections)
+    if sections.problems or settings is None:
+        raise SettingsError(document.source, sections.problems, document.lines)
+    return settings
+
+
+def _settings(source: str, sections: Sections) -> Settings | None:
+    """The settings, as far as they can be made; problems are left in ``sections``."""
+    root = sections.root(RootSettings, [*OWN_SECTIONS, *_OTHER_SECTIONS])
+    kafka = sections.table("kafka", KafkaSettings)
+    registry = sections.table("registry", RegistrySettings)
+    policy = _policy(sections)
+    providers = sections.named_by_type("providers", PROVIDERS)
+    own = {name: sections.open_table(name, struct, SHARED | {"providers"})
+           for name, struct in OWN_SECTIONS.items()}  # fmt: skip
+    if kafka is None or root is None or registry is None:
+        return None
+    sections.add(kafka_problems(kafka))
+    security, problems = client_security(kafka)
+    sections.add(problems)
+    shared = {
+        "application": root.application,
+        "bootstrap": kafka.bootstrap,
+        "security": security,
+        "partitions": kafka.partitions,
+        "clock": root.clock,
+        "data_folder": root.data_folder,
+        "registry_url": registry.url or None,
+    }
+    built: dict[str, Any] = {}
+    for name, struct in OWN_SECTIONS.items():
+        fields = {f: value for f, value in shared.items() if f in struct.__struct_fields__}
+        if "providers" in struct.__struct_fields__:
+            fields["providers"] = tuple(_exempt(one, policy) for one in providers.values())
+        built[name] = struct(**{**own[name], **fields})
+    sections.add(_between(built["engine"], built["deliver"]))
+    return Settings(
+        source=source,
+        application=root.application,
+        clock=root.clock,
+        data_folder=root.data_folder,
+        registry_url=registry.url or None,
+        kafka=kafka,
+        security=security,
+        policy=policy,
+        **built,
+    )
+
+
+def _exempt(provider: Any, policy: Policy) -> Any:
+    """Mail of a mandatory category has no unsubscribe link: there is nothing to unsubscribe."""
+    if not isinstance(provider, SmtpSettings) or provider.unsubscribe_exempt:
+        return provider
+    mandatory = tuple(c.name for c in policy.categories.values() if c.mandatory)
+    return msgspec.structs.replace(provider, unsubscribe_exempt=mandatory)
+
+
+_OTHER_SECTIONS = (
+    "kafka", "registry", "policy", "bounds", "defaults", "limits", "categories", "providers",
+)  # fmt: skip
+
+
+def _policy(sections: Sections) -> Policy:
+    """``[policy]``, ``[bounds]``, ``[[limits]]``, ``[defaults]`` and ``[categories.NAME]``."""
+    rules = sections.open_table("policy", Policy, POLICY_ELSEWHERE)
+    bounds = sections.table("bounds", Bounds) or Bounds()
+    limits = sections.tables("limits", LimitRule)
+    defaults = sections.open_table("defaults", Category, frozenset({"name"}))
+    categories = sections.named("categories", Category, frozenset({"name"}))
+    policy = policy_of(
+        {name: Category(**{**defaults, **own, "name": name}) for name, own in categories.items()},
+        limits,
+        bounds,
+        rules,
+    )
+    sections.add(catalogue_problems(policy))
+    return policy
+
+
+def _between(engine: EngineSettings, deliver: DeliverSettings) -> list[Problem]:
+    """What sections demand of each other."""
+    if deliver.lease_ms >= engine.session_timeout_ms:
+        why = "expected less than engine.session_timeout: a lease must end before ownership does"
+        return [Problem(("deliver", "lease"), why, deliver.lease_ms)]
+    return []
