@@ -1,0 +1,43 @@
+"""Puts a role together from its parts: the one place that knows all of them.
+
+A role is a Faust app, so a consumer group of its own: ``decide`` (stateful), ``deliver`` (sinks),
+``ledger`` (history) and ``api`` (stateless HTTP). Everything below this file is handed what it
+needs and knows nobody above itself.
+"""
+
+from __future__ import annotations
+
+from streams.agents.decide import DecideLogic
+from streams.agents.decide_role import decide_role
+from streams.agents.deliver import deliver_role
+from streams.agents.ledger import ledger_role
+from streams.codec import Codec
+from streams.engine.faust_app import EngineApp
+from streams.engine.roles import RoleSpec
+from streams.engine.worker import run_worker
+from streams.settings import Settings
+from streams.web.decide_owners import with_pages
+from streams.web.decide_pages import DecideWeb
+
+WORKER_ROLES = ("decide", "deliver", "ledger")
+"""Roles that own partitions."""
+
+
+def role_of(name: str, settings: Settings) -> RoleSpec:
+    """The role as the engine runs it. Raises ``ValueError`` for a name that is no role."""
+    codec = Codec(settings.registry_url)
+    if name == "decide":
+        logic = DecideLogic(codec, settings.policy, settings.kafka.partitions)
+        pages = DecideWeb(settings.decide, settings.engine, codec, lambda: logic.policy)
+        return with_pages(decide_role(settings.engine, logic), pages, settings.engine)
+    if name == "deliver":
+        return deliver_role(settings.deliver, codec)
+    if name == "ledger":
+        return ledger_role(settings.ledger, settings.engine, codec)
+    raise ValueError(f"{name!r} is no role; choose one of {', '.join(WORKER_ROLES)}")
+
+
+def run_role(name: str, settings: Settings) -> int:
+    """Runs a worker of a role until a signal; returns the exit status (0: all is committed)."""
+    role = role_of(name, settings)
+    return run_worker(lambda: EngineApp(role, settings.engine))
