@@ -5,8 +5,8 @@ for each event (``audit.py``); then compares with what the provider servers rece
 ledger's own counters. It reads as ``read_committed``, writes nothing, joins no group.
 
 The order of looking makes it safe beside a running system: what the providers had received and
-how far DECIDE had come are asked first, then the ends of the events, then those of the rest. So
-whatever an earlier answer names, a later one must contain.
+how far DECIDE had come are asked first, then the ends of the events, of the answers, and last of
+the decisions. So whatever an earlier answer names, a later one must contain.
 """
 
 from __future__ import annotations

@@ -315,4 +315,3 @@ def test_a_ledger_that_counts_otherwise_is_caught() -> None:
     assert books.found.adds_up
     assert _compare_counts(totals(*own[1:]), books.crossing) == "1 counts differ"
     assert not books.found.adds_up
-
