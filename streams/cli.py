@@ -132,13 +132,9 @@ def broker(**options: Any) -> None:
 
 @main.command(short_help="Run local stand-ins for APNs, FCM, SMS, SMTP and webhooks.")
 @click.option("--data", type=FOLDER, default=".flowstate/providers", show_default=True)
-@click.option(
-    "--retry-share",
-    type=click.FloatRange(0, 1),
-    default=0.0,
-    show_default=True,
-    help="Share of deliveries whose first try is answered with 503.",
-)
+@click.option("--ports", metavar="A,H,S", help="Of APNs, HTTP and SMTP.  [8443,8480,8425]")
+@click.option("--retry-share", type=click.FloatRange(0, 1), default=0.0, help="Answered 503 once.")
+@click.option("--seed", default="", help="Draws which those are.")
 @configured
 def providers(**options: Any) -> None:
     """Run local servers that stand in for APNs, FCM, SMS, SMTP and webhooks.
@@ -238,9 +234,9 @@ def topology(**options: Any) -> None:
     Example:
       flowstate topology --write topology.md
     """
-    from streams.commands import cluster
+    from streams.commands import topology as drawing
 
-    cluster.topology(**options)
+    drawing.topology(**options)
 
 
 @main.group("config", short_help="Check the configuration.")
@@ -368,3 +364,7 @@ def redrive(**options: Any) -> None:
     from streams.commands import books
 
     books.redrive(**options)
+
+
+if __name__ == "__main__":  # `python -m streams.cli`, as the supervisor starts its children
+    main(prog_name="flowstate")

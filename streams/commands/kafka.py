@@ -7,6 +7,7 @@ nothing here creates a topic by naming it.
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -29,6 +30,8 @@ CONNECT_MS_MAX = 10_000
 @contextlib.contextmanager
 def kafka_failures(bootstrap: str) -> Iterator[None]:
     """Turns what a Kafka client raises into a sentence that names the server and a way out."""
+    # The clients log what they then raise; here the raised error becomes the sentence.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     try:
         yield
     except (KafkaConnectionError, KafkaTimeoutError, NodeNotReadyError, OSError) as error:

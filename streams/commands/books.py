@@ -1,0 +1,97 @@
+"""The commands about the books: ``explain``, ``reconcile`` and ``redrive``."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+import click
+import msgspec
+from rich.console import Console
+
+from streams.commands import redrive as redriving
+from streams.commands.configuration import client_of, settings_of
+from streams.commands.failures import CommandError
+from streams.commands.kafka import kafka_failures
+from streams.ledger import explain as explaining
+from streams.ledger import report as reporting
+from streams.ledger.client import LedgerClient, LedgerError
+from streams.ledger.reconcile import ReconcileError
+from streams.ledger.reconcile import reconcile as audit
+
+
+def explain(
+    recipient: str,
+    event_id: str | None,
+    ledger: str | None,
+    as_json: bool,
+    config: Path | None,
+    bootstrap: str | None,
+) -> None:
+    """Asks a ledger worker and prints the story."""
+    settings = settings_of(config, bootstrap)
+    url = ledger or _ledger_url(settings.engine.web_host, settings.engine.web_port)
+
+    async def ask() -> explaining.ExplainDocument:
+        async with LedgerClient(url) as client:
+            return await explaining.explain(client, recipient, event_id)
+
+    try:
+        document = asyncio.run(ask())
+    except LedgerError as error:
+        raise CommandError(
+            f"the ledger at {url} cannot be asked: {error}",
+            "Run `flowstate worker ledger` (or `flowstate up`), or name a running one with"
+            " --ledger URL.",
+        ) from error
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(document)))
+    else:
+        explaining.render(document, Console())
+    if not document.notifications:
+        sys.exit(1)
+
+
+def reconcile(
+    received: tuple[Path, ...], ledger: str | None, config: Path | None, bootstrap: str | None
+) -> None:
+    """Audits the topics and prints the books; exit status 1 unless they balance."""
+    settings = settings_of(config, bootstrap)
+    with kafka_failures(settings.kafka.bootstrap):
+        try:
+            report = asyncio.run(
+                audit(settings.kafka.bootstrap, settings.reconcile, received, ledger)
+            )
+        except ReconcileError as error:
+            raise CommandError(str(error)) from error
+    reporting.render(report, Console())
+    sys.exit(report.exit_status)
+
+
+def redrive(
+    reason: str | None,
+    recipient: str | None,
+    yes: bool,
+    config: Path | None,
+    bootstrap: str | None,
+) -> None:
+    """Says what can be tried again, and with ``--yes`` does it."""
+    settings = settings_of(config, bootstrap)
+    client = client_of(settings)
+    with kafka_failures(settings.kafka.bootstrap):
+        plan = asyncio.run(redriving.plan_redrive(client, reason, recipient))
+        for code, count in plan.reasons.most_common():
+            click.echo(f"{count:>8,}  {code}")
+        if plan.passed_over:
+            click.echo(f"{plan.passed_over:>8,}  have no way back, or a newer one has")
+        if not plan.again:
+            click.echo("nothing to try again")
+        elif yes:
+            click.echo(f"{asyncio.run(redriving.redrive(plan, client)):,} sent again")
+        else:
+            click.echo(f"{len(plan.again):,} would be sent again: add --yes")
+
+
+def _ledger_url(host: str, port: int) -> str:
+    return f"http://{'127.0.0.1' if host in ('', '0.0.0.0') else host}:{port}"  # noqa: S104

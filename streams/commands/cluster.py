@@ -1,0 +1,89 @@
+"""The commands about a cluster: ``worker``, ``topics`` and ``config``."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from pathlib import Path
+
+import click
+
+from streams import topics
+from streams.commands.configuration import settings_of
+from streams.commands.failures import CommandError
+from streams.commands.kafka import kafka_failures
+from streams.engine.topics_admin import TopicsWrong, check_topics, create_topics
+
+
+def worker(role: str, config: Path | None, bootstrap: str | None) -> None:
+    """Runs a worker in this process and exits with its status."""
+    from streams.app import run_role  # noqa: PLC0415 - a second of imports that only this needs
+
+    settings = settings_of(config, bootstrap)
+    logging.basicConfig(
+        level=settings.engine.log_level,
+        format="%(asctime)s %(levelname)s %(name)s %(message)s",
+        stream=sys.stderr,
+    )
+    sys.exit(run_role(role, settings))
+
+
+def topics_create(config: Path | None, bootstrap: str | None) -> None:
+    """Creates what is missing, then checks everything."""
+    settings = settings_of(config, bootstrap)
+    kafka = settings.kafka
+    with kafka_failures(kafka.bootstrap):
+        try:
+            created = asyncio.run(
+                create_topics(
+                    kafka.bootstrap,
+                    topics.SPECS,
+                    kafka.partitions,
+                    kafka.replication,
+                    settings.clock == "stream",
+                    settings.security,
+                )
+            )
+        except TopicsWrong as error:
+            raise CommandError(str(error)) from error
+    for name in created:
+        click.echo(f"created {name}")
+    click.echo(f"{len(created)} topics created, {len(topics.SPECS) - len(created)} were there")
+    topics_check(config, bootstrap)
+
+
+def topics_check(config: Path | None, bootstrap: str | None) -> None:
+    """Says what is wrong with the topics; exit status 1 if anything is."""
+    settings = settings_of(config, bootstrap)
+    kafka = settings.kafka
+    with kafka_failures(kafka.bootstrap):
+        problems = asyncio.run(
+            check_topics(
+                kafka.bootstrap,
+                topics.SPECS,
+                kafka.partitions,
+                settings.clock == "stream",
+                settings.security,
+            )
+        )
+    for problem in problems:
+        click.echo(problem)
+    if problems:
+        raise CommandError(
+            f"{len(problems)} things are not as they must be on {kafka.bootstrap}",
+            "Missing topics are made by `flowstate topics create`; existing ones are never"
+            " changed: use kafka-configs, or make them anew while they are empty.",
+        )
+    click.echo(f"all {len(topics.SPECS)} topics on {kafka.bootstrap} are as they must be")
+
+
+def config_check(config: Path | None, bootstrap: str | None) -> None:
+    """Says everything that is wrong with the configuration; exit status 1 if anything is."""
+    settings = settings_of(config, bootstrap)
+    names = ", ".join(settings.policy.categories)
+    click.echo(
+        f"{settings.source} is right: Kafka at {settings.kafka.bootstrap},"
+        f" {settings.kafka.partitions} partitions, {len(settings.deliver.providers)} providers,"
+        f" policy {settings.policy.version} with the categories {names}"
+    )

@@ -1,0 +1,210 @@
+"""The commands for this machine: ``up``, ``demo``, ``broker``, ``providers`` and ``registry``.
+
+Each turns what is expected to go wrong (a port taken, a child that crashes) into a sentence, and
+leaves no process behind, however it ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Coroutine, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import uvloop
+from rich.console import Console
+
+from streams.commands.configuration import settings_of
+from streams.commands.failures import CommandError
+from streams.commands.kafka import kafka_failures
+from streams.engine.topics_admin import TopicsWrong
+from streams.local.broker import BrokerError, EmbeddedBroker
+from streams.local.demo import DemoFailedError, DemoOptions, run_demo
+from streams.local.processes import is_port_free, port_owner
+from streams.local.providers import Ports, ProviderServers
+from streams.local.registry import serve
+from streams.local.stack import Stack, StackPlan, open_stack
+from streams.local.stock_producer import NotAcknowledgedError
+from streams.local.supervisor import ChildFailed, Event
+from streams.local.trace import TraceError
+
+REGISTRY_PORT = 8081
+WEB_PORTS = {"decide": 6066, "deliver": 6067, "ledger": 6068}
+PROVIDER_PORTS = Ports()
+
+
+def demo(
+    seed: int,
+    kill: str | None,
+    data: Path | None,
+    events: int | None,
+    keep: bool,
+    config: Path | None,
+    bootstrap: str | None,
+) -> None:
+    """Runs the demo; the exit status says whether everything added up."""
+    if bootstrap is not None:
+        raise click.UsageError("the demo runs on a Kafka of its own: leave --bootstrap out")
+    options = DemoOptions(seed, data or Path(".flowstate/demo"), kill, events, keep, config)
+    settings_of(config, None)
+    with _failures(), _ctrl_c():
+        raise SystemExit(asyncio.run(run_demo(options, Console(highlight=False))))
+
+
+def up(data: Path | None, port: int, config: Path | None, bootstrap: str | None) -> None:
+    """Runs everything until Ctrl-C."""
+    settings_of(config, bootstrap)
+    plan = StackPlan(
+        data=data or Path(".flowstate/up"),
+        config=config,
+        bootstrap=bootstrap,
+        kafka_port=port,
+        registry_port=REGISTRY_PORT,
+        web_ports=WEB_PORTS,
+        provider_ports=PROVIDER_PORTS,
+    )
+    _need_ports([REGISTRY_PORT, *WEB_PORTS.values(), *_numbers(PROVIDER_PORTS)], plan.data / "logs")
+    console = Console(highlight=False)
+    with _failures(), _ctrl_c():
+        asyncio.run(_stay_up(plan, console))
+
+
+async def _stay_up(plan: StackPlan, console: Console) -> None:
+    def tell(event: Event) -> None:
+        console.print(event.text + (f"\n{event.tail}" if event.tail else ""))
+
+    console.print("starting Kafka ...")
+    async with open_stack(plan, tell) as stack:
+        show(stack, console)
+        await stack.supervisor.wait()
+
+
+def show(stack: Stack, console: Console) -> None:
+    """Where everything listens, and what to type next."""
+    config = f" --config {stack.config_file}"
+    console.print(f"""
+[bold]Flowstate is up.[/bold] Ctrl-C stops it; the data stays in {stack.plan.data}.
+
+  Kafka             {stack.bootstrap}
+  schema registry   {stack.registry_url}
+  providers         {stack.providers_url}/received   (what they have received)""")
+    for role, url in stack.web_urls.items():
+        console.print(f"  {role:<17} {url}   (/health/ready, /metrics)")
+    console.print(f"""
+  flowstate publish destinations examples/destinations.jsonl{config}
+  flowstate publish events.normal examples/events.jsonl{config}
+  flowstate explain ann message-1 --ledger {stack.web_urls["ledger"]}
+""")
+
+
+def broker(data: Path, port: int, config: Path | None, bootstrap: str | None) -> None:
+    """Becomes the broker: this process is replaced by Kafka's."""
+    with _failures():
+        embedded = EmbeddedBroker(data, port=port)
+        command = embedded.prepare(lambda text: click.echo(text, err=True))
+    click.echo(f"Kafka listens on {embedded.bootstrap}; its log is {embedded.log_path}")
+    os.execv(command[0], command)  # noqa: S606 - a command line that we made
+
+
+def providers(
+    data: Path,
+    ports: str | None,
+    retry_share: float,
+    seed: str,
+    config: Path | None,
+    bootstrap: str | None,
+) -> None:
+    """Runs the stand-in providers until Ctrl-C."""
+    wanted = _ports_of(ports)
+    _need_ports(_numbers(wanted), data)
+
+    async def run() -> None:
+        servers = ProviderServers(data, wanted, retry_share, seed)
+        await servers.start()
+        try:
+            used = servers.ports
+            click.echo(
+                f"APNs https://127.0.0.1:{used.apns}, HTTP http://127.0.0.1:{used.http},"
+                f" SMTP 127.0.0.1:{used.smtp}; received.jsonl is in {data}"
+            )
+            await asyncio.Event().wait()
+        finally:
+            await servers.stop()
+
+    with _ctrl_c():
+        _until_signal(run())
+
+
+def registry(data: Path, port: int, config: Path | None, bootstrap: str | None) -> None:
+    """Serves the schemas until Ctrl-C."""
+    _need_ports([port], data)
+
+    def ready(url: str) -> None:
+        click.echo(f"the schema registry listens on {url}; try: curl {url}/subjects")
+
+    with _ctrl_c():
+        _until_signal(serve(data, "127.0.0.1", port, ready))
+
+
+def _until_signal(work: Coroutine[Any, Any, None]) -> None:
+    """Runs until done, SIGTERM or SIGINT; a signal lets the work put things away."""
+
+    async def run() -> None:
+        task = asyncio.ensure_future(work)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+    uvloop.run(run())
+
+
+@contextlib.contextmanager
+def _ctrl_c() -> Iterator[None]:
+    """Ctrl-C is an orderly end, with the exit status that a shell expects of it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+@contextlib.contextmanager
+def _failures() -> Iterator[None]:
+    """What is expected to go wrong on one machine, as a failure of the command."""
+    try:
+        with kafka_failures("the embedded broker"):
+            yield
+    except ChildFailed as failure:
+        remedy = "Its whole log is in the logs folder of the data folder."
+        raise CommandError(str(failure), remedy) from failure
+    except (BrokerError, TopicsWrong, TraceError, DemoFailedError, NotAcknowledgedError) as error:
+        raise CommandError(str(error)) from error
+
+
+def _need_ports(ports: list[int], data: Path) -> None:
+    """Raises ``CommandError`` naming who has a port that is needed."""
+    for port in ports:
+        if port and not is_port_free(port):
+            owner = port_owner(port) or "another program"
+            raise CommandError(
+                f"port {port} is taken by {owner}",
+                f"Stop that (is another Flowstate running on {data}?), or choose other ports.",
+            )
+
+
+def _ports_of(text: str | None) -> Ports:
+    if text is None:
+        return PROVIDER_PORTS
+    try:
+        apns, http, smtp = (int(part) for part in text.split(","))
+    except ValueError:
+        raise click.UsageError("--ports takes three numbers, as in 8443,8480,8425") from None
+    return Ports(apns, http, smtp)
+
+
+def _numbers(ports: Ports) -> list[int]:
+    return [ports.apns, ports.http, ports.smtp]

@@ -1,0 +1,302 @@
+"""``flowstate demo``: a real trace through the whole system, then the books are balanced.
+
+What: an embedded Kafka, the schema registry, stand-in providers and the three roles, each a real
+process; everyone's preferences first, then 59,835 messages from a stock producer on stream time,
+with garbage among them and, if asked, a role killed in mid-run. When nothing is left to do, an
+audit accounts for every event from the topics alone.
+
+Why stream time: 193 days pass in seconds, quiet hours and digests included, and two runs with the
+same seed must come to the same totals, whatever was killed. The digest printed at the end is over
+those totals.
+
+Invariants: no event is sent before every preference is acknowledged; the audit begins only when
+every role has read everything and nothing waits for a time; the exit status is 0 only if
+everything adds up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import random
+import shutil
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import msgspec
+from rich.console import Console
+
+from streams import topics
+from streams.codec import Codec
+from streams.ledger.reconcile import reconcile
+from streams.ledger.report import Report, render
+from streams.local.demo_producer import DemoProducer
+from streams.local.demo_view import DemoView, Numbers
+from streams.local.garbage import Garbage, garbage
+from streams.local.population import population
+from streams.local.progress import Progress, ProgressReader
+from streams.local.stack import Stack, StackPlan, open_stack
+from streams.local.stock_producer import StockProducer
+from streams.local.supervisor import Event
+from streams.local.trace import TraceEvent, events_of, read_trace, trace_path
+
+DAY_MS = 24 * 3_600_000
+POLL_S = 0.25
+QUIET_POLLS = 6
+"""So many looks in a row must find nothing to read and nothing new before that is called rest."""
+REST_S_MAX = 240.0
+KILL_SHARES = (0.25, 0.7)
+"""The seeded moment of a kill: after a share of the events between these has been decided."""
+RETRY_SHARE = 0.01
+"""Share of deliveries whose first try a stand-in provider answers with 503."""
+PARTITIONS = 8
+
+
+class DemoOptions(msgspec.Struct, frozen=True):
+    """What was asked for on the command line."""
+
+    seed: int
+    data: Path
+    kill: str | None = None
+    events_max: int | None = None
+    keep: bool = False
+    config: Path | None = None
+
+
+class DemoFailedError(Exception):
+    """The demo could not be carried through; the message says why."""
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """What the demo found: the books, their digest, and what is wrong if anything is."""
+
+    report: Report
+    digest: str
+    wrong: tuple[str, ...]
+
+
+def digest_of(report: Report) -> str:
+    """16 hex digits over everything that two runs with the same seed must agree on."""
+    text = json.dumps(report.totals(), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def what_is_wrong(report: Report, events: int, rubbish: int, killed: bool) -> tuple[str, ...]:
+    """Sentences for everything that does not add up; none for a good run."""
+    rubbish_events = len(topics.EVENTS)
+    letters = sum(report.dead_letters.values())
+    checks = (
+        (report.adds_up, "the audit found problems"),
+        (
+            report.accepted == events + rubbish_events,
+            f"{report.accepted:,} events were accepted, {events + rubbish_events:,} were sent",
+        ),
+        (report.still_open == 0, f"{report.still_open:,} events are still open"),
+        (letters == rubbish, f"{letters} dead letters, {rubbish} unreadable records were sent"),
+        (
+            killed or report.repeats == 0,
+            f"{report.repeats:,} messages were sent twice, and nothing was killed",
+        ),
+    )
+    return tuple(sentence for holds, sentence in checks if not holds)
+
+
+async def run_demo(options: DemoOptions, console: Console) -> int:
+    """All of it; the exit status. Raises ``DemoFailedError`` and what ``open_stack`` raises."""
+    shutil.rmtree(options.data, ignore_errors=True)
+    plan = StackPlan(
+        data=options.data,
+        clock="stream",
+        partitions=PARTITIONS,
+        retry_share=RETRY_SHARE,
+        seed=str(options.seed),
+        config=options.config,
+    )
+    with DemoView(console) as view:
+        view.phase("starting Kafka, the registry, the providers and three roles")
+        async with open_stack(plan, lambda event: _tell(view, event)) as stack:
+            verdict = await _first_of(Demo(options, stack, view).run(), stack.supervisor.wait())
+            view.phase("done")
+            show(verdict, console, view.elapsed_s)
+            if options.keep:
+                console.print(f"Everything stays up until Ctrl-C; use --config {stack.config_file}")
+                await stack.supervisor.wait()
+    return 1 if verdict.wrong else 0
+
+
+class Demo:
+    """One run over a stack that is up."""
+
+    def __init__(self, options: DemoOptions, stack: Stack, view: DemoView) -> None:
+        self._options = options
+        self._stack = stack
+        self._view = view
+        contracts = Codec(None).contracts.current
+        schemas = {
+            topic: json.dumps(contracts[record].schema)
+            for topic in (topics.PREFERENCES, topics.DESTINATIONS, *topics.EVENTS)
+            if (record := topics.BY_NAME[topic].schema) is not None
+        }
+        headers = {name: contract.header for name, contract in contracts.items()}
+        self._events = self._load()
+        self._rubbish: list[Garbage] = garbage(options.seed, headers)
+        self._producer = DemoProducer(
+            StockProducer(stack.bootstrap, stack.registry_url, schemas),
+            stack.settings.policy.categories,
+            stack.settings.kafka.partitions,
+        )
+        self._progress = ProgressReader(
+            {"bootstrap_servers": stack.bootstrap}, stack.settings.kafka.partitions
+        )
+
+    def _load(self) -> list[TraceEvent]:
+        lines = read_trace(trace_path())[: self._options.events_max]
+        return list(events_of(lines, self._options.seed))
+
+    async def run(self) -> Verdict:
+        """Everything that is sent, and the audit."""
+        async with self._progress:
+            return await self._run()
+
+    async def _run(self) -> Verdict:
+        first_ms, last_ms = self._events[0].sent_at_ms, self._events[-1].sent_at_ms
+        members = population(self._options.seed, first_ms - DAY_MS, self._stack.webhook_url)
+        self._view.phase(f"{len(members):,} people choose")
+        people = await asyncio.to_thread(self._producer.send_people, members, first_ms - DAY_MS)
+        await self._until_rest()
+        self._view.say(f"{people:,} preferences and destinations are in force")
+        await self._send_events()
+        self._view.phase("finishing what is under way")
+        await self._until_rest()
+        self._view.phase("time passes until nothing waits")
+        await self._let_time_pass(last_ms)
+        self._view.phase("balancing the books")
+        report = await self._audit()
+        killed = self._options.kill is not None
+        wrong = what_is_wrong(report, len(self._events), len(self._rubbish), killed)
+        return Verdict(report, digest_of(report), wrong)
+
+    async def _send_events(self) -> None:
+        draw = random.Random(f"{self._options.seed}/moments")
+        slices = 1 + (len(self._events) - 1) // 2_000
+        rubbish_after = draw.randrange(slices)
+        kill_after = int(len(self._events) * draw.uniform(*KILL_SHARES))
+        self._view.phase(f"{len(self._events):,} messages")
+        sending = asyncio.create_task(
+            asyncio.to_thread(
+                self._producer.send_events, self._events, self._rubbish, rubbish_after
+            )
+        )
+        try:
+            if self._options.kill:
+                await self._kill(self._options.kill, kill_after, sending)
+            while not sending.done():
+                await self._look()
+                await asyncio.sleep(POLL_S)
+            await sending
+        finally:
+            self._producer.stop()
+        used = ", ".join(dict.fromkeys(self._producer.compressions))
+        self._view.say(
+            f"{len(self._events):,} events acknowledged (Avro through a stock serializer; {used}),"
+            f" and {len(self._rubbish)} unreadable records"
+        )
+
+    async def _kill(self, role: str, after: int, sending: asyncio.Task[None]) -> None:
+        """SIGKILL once so many events are decided; the supervisor starts the role again."""
+        while (await self._look()).finished("decide", topics.EVENTS) < after:
+            if sending.done() and sending.exception():
+                return
+            await asyncio.sleep(POLL_S / 5)
+        self._stack.supervisor.kill(role)
+
+    async def _until_rest(self) -> None:
+        """Until every role has read everything and nothing new comes for a while."""
+        deadline = asyncio.get_running_loop().time() + REST_S_MAX
+        quiet = 0
+        before: dict[tuple[str, int], int] = {}
+        while quiet < QUIET_POLLS:
+            progress = await self._look()
+            same = progress.at_rest() and progress.ends == before
+            quiet, before = (quiet + 1 if same else 0), progress.ends
+            if asyncio.get_running_loop().time() > deadline:
+                lag = {role: progress.lag(role) for role in progress.done}
+                raise DemoFailedError(f"not at rest after {REST_S_MAX:.0f} s; lag: {lag}")
+            await asyncio.sleep(POLL_S)
+
+    async def _let_time_pass(self, last_ms: int) -> None:
+        """Ticks, day by day, far enough for every digest, quiet night and limit to end."""
+        for days in (1, 2, 4, 8, 16):
+            await asyncio.to_thread(self._producer.move_on, last_ms + days * DAY_MS)
+        await self._until_rest()
+
+    async def _look(self) -> Progress:
+        progress = await self._progress.read()
+        published = self._producer.events_sent
+        received = await _received(self._stack.received_url)
+        self._view.show(
+            Numbers(
+                published=published,
+                published_total=len(self._events),
+                decided=progress.finished("decide", topics.EVENTS),
+                decided_total=progress.end(topics.EVENTS),
+                received=received,
+                lag={role: progress.lag(role) for role in progress.done},
+            )
+        )
+        return progress
+
+    async def _audit(self) -> Report:
+        return await reconcile(
+            self._stack.bootstrap,
+            self._stack.settings.reconcile,
+            [self._stack.received_file],
+            self._stack.web_urls["ledger"],
+        )
+
+
+def show(verdict: Verdict, console: Console, elapsed_s: float) -> None:
+    """The books, the digest, the verdict."""
+    render(verdict.report, console)
+    console.print(f"totals digest {verdict.digest} (the same for every run with this seed)")
+    for sentence in verdict.wrong:
+        console.print(f"WRONG: {sentence}", style="bold red")
+    outcome = "failed" if verdict.wrong else "passed"
+    console.print(f"The demo {outcome} in {elapsed_s:.0f} s.", style="bold")
+
+
+async def _received(url: str) -> dict[str, int]:
+    """Messages that the stand-in providers accepted, by kind; empty when they do not answer."""
+    try:
+        timeout = aiohttp.ClientTimeout(total=1)
+        async with aiohttp.ClientSession(timeout=timeout) as session, session.get(url) as answer:
+            body: dict[str, Any] = await answer.json()
+            return dict(body["received"])
+    except (aiohttp.ClientError, TimeoutError, KeyError, ValueError):
+        return {}
+
+
+async def _first_of(
+    wanted: Coroutine[Any, Any, Verdict], watch: Coroutine[Any, Any, None]
+) -> Verdict:
+    """The wanted result, unless ``watch`` (which only ever fails) fails first."""
+    work, guard = asyncio.create_task(wanted), asyncio.create_task(watch)
+    try:
+        await asyncio.wait({work, guard}, return_when=asyncio.FIRST_COMPLETED)
+        if not work.done():
+            await guard
+            raise DemoFailedError("every process has ended before the demo did")
+        return await work
+    finally:
+        for task in (work, guard):
+            task.cancel()
+        await asyncio.gather(work, guard, return_exceptions=True)
+
+
+def _tell(view: DemoView, event: Event) -> None:
+    """Says what happens to a child process; what is ordinary is left out."""
+    if event.kind in {"crashed", "signalled", "killed", "restarting"}:
+        view.say(f"  {event.text}" + (f"\n{event.tail}" if event.tail else ""))
