@@ -39,6 +39,8 @@ class Owners:
         self._session: aiohttp.ClientSession | None = None
         self._known: dict[int, str] = {}
         self._known_at = float("-inf")
+        self._silent: set[str] = set()
+        """Workers that did not answer the last time: said once, not at each question."""
         self._asking = asyncio.Lock()
 
     async def start(self) -> None:
@@ -57,10 +59,12 @@ class Owners:
     async def all(self) -> dict[int, str]:
         """Address of the owner of every partition that has one."""
         async with self._asking:
-            if time.monotonic() - self._known_at > self._settings.owners_cached_ms / 1000:
+            is_old = time.monotonic() - self._known_at > self._settings.owners_cached_ms / 1000
+            if is_old and self._session is not None:
                 try:
                     timeout_s = self._settings.proxy_timeout_ms / 1000
                     self._known = await asyncio.wait_for(self._ask(), timeout_s)
+                    self._silent.intersection_update(self._known.values())
                 except Exception as error:
                     log.warning("the owners of partitions are not known now: %r", error)
                 self._known_at = time.monotonic()
@@ -81,7 +85,8 @@ class Owners:
 
     async def ask(self, url: str, path_and_query: str) -> web.Response | None:
         """The other worker's answer; ``None`` when there is none in time."""
-        assert self._session is not None, "the service has not been started"
+        if self._session is None:
+            return None
         try:
             async with self._session.get(
                 url.rstrip("/") + path_and_query, headers={HOP_HEADER: "1"}, allow_redirects=False
@@ -89,9 +94,11 @@ class Owners:
                 body = await answer.read()
         except (aiohttp.ClientError, TimeoutError) as error:
             metrics.FORWARDED.labels("failed").inc()
-            log.warning("no answer from %s: %r", url, error)
-            self._known_at = float("-inf")
+            if url not in self._silent:
+                self._silent.add(url)
+                log.warning("no answer from %s: %s", url, str(error) or type(error).__name__)
             return None
+        self._silent.discard(url)
         metrics.FORWARDED.labels("answered").inc()
         headers = {
             name: answer.headers[name]
