@@ -118,7 +118,9 @@ class EventRoutes:
                 body=EventDocument | Annotated[list[EventDocument], Meta(min_length=1)],
                 is_large=True,
                 replies={
-                    202: Reply("Acknowledged by all in-sync replicas.", EventAnswer | EventsAnswer),
+                    202: Reply(
+                        "Acknowledged by all in-sync replicas.", (EventAnswer, EventsAnswer)
+                    ),
                     207: Reply("Some were accepted; each says so.", EventsAnswer),
                     409: Reply("An id was accepted before with another payload.", EventsAnswer),
                     422: Reply("None can be accepted as it is.", EventsAnswer),

@@ -22,7 +22,7 @@ from streams.api import metrics
 from streams.api.keys import OPEN_KEY, ApiKey, KeyRing
 from streams.api.limits import Allowance
 from streams.api.problems import ProblemError, answer, of_http_exception, problem, refuse
-from streams.api.routes import ALLOWANCE, BODY_BYTES, ITEMS, KEY, Route
+from streams.api.routes import ALLOWANCE, BODY_BYTES, ITEMS, KEY, Handler, Route
 from streams.api.settings import ApiSettings, KeyLimits
 
 log = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ class Gate:
         self._under_way = 0
         self._bytes_under_way = 0
 
-    def wrap(self, route: Route) -> Callable[[web.Request], object]:
+    def wrap(self, route: Route) -> Handler:
         """The route's handler behind the gate."""
 
         async def handle(request: web.Request) -> web.StreamResponse:
@@ -216,12 +216,10 @@ class Gate:
         return length if is_known and length is not None else limit
 
 
-async def unrouted(
-    request: web.Request, handler: Callable[[web.Request], object]
-) -> web.StreamResponse:
+async def unrouted(request: web.Request, handler: Handler) -> web.StreamResponse:
     """What no route takes, as a problem and not as aiohttp's text."""
     try:
-        return await handler(request)  # type: ignore[misc, no-any-return]
+        return await handler(request)
     except web.HTTPException as error:
         if error.status < 400:
             raise

@@ -85,7 +85,7 @@ class ReceiptRoutes:
                 body=ReceiptDocument | Annotated[list[ReceiptDocument], Meta(min_length=1)],
                 is_large=True,
                 replies={
-                    202: Reply("Acknowledged.", ReceiptAnswer | ReceiptsAnswer),
+                    202: Reply("Acknowledged.", (ReceiptAnswer, ReceiptsAnswer)),
                     207: Reply("Some were accepted; each says so.", ReceiptsAnswer),
                     422: Reply("None can be accepted as it is.", ReceiptsAnswer),
                     404: Reply("None is about anything known.", ReceiptsAnswer),

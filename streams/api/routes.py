@@ -43,7 +43,7 @@ class Parameter(msgspec.Struct, frozen=True):
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """One kind of answer; ``schema`` is ``None`` for no JSON body."""
+    """One kind of answer; ``schema`` is ``None`` for no JSON body, a tuple for one of several."""
 
     doc: str
     schema: Any = None

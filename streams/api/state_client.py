@@ -1,9 +1,8 @@
 """Asks the worker that knows: decide workers for state, ledger workers for history.
 
-Both write where they answer into Kafka's own directory (metadata of committed offsets), which
-``Owners`` reads. A question goes to the owner directly, with the hop header, so it is never passed
-on; an owner that has moved answers 503, then the directory is asked once more. The whole takes at
-most ``owner_ms_max``.
+Both write where they answer into Kafka (``web/worker_directory.py``). A question goes to the owner
+directly, with the hop header, so it is never passed on; an owner that has moved answers 503, then
+the directory is asked once more. The whole takes at most ``owner_ms_max``.
 
 Invariant: no answer is ever made up: no owner, no time or a broken answer is 503 with Retry-After.
 """
@@ -12,27 +11,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any
 from urllib.parse import quote
 
 import aiohttp
 import msgspec
-from aiokafka.admin import AIOKafkaAdminClient
 
 from streams import topics
 from streams.api.problems import CONTENT_TYPE, Problem, ProblemError, refuse
 from streams.api.settings import ApiSettings
-from streams.engine.clients import client_settings
 from streams.engine.settings import EngineSettings
-from streams.ledger.settings import LedgerSettings
 from streams.partitioning import partition_of_recipient
 from streams.web.decide_owners import group_of
 from streams.web.decide_pages import PATH, SECRET_HEADER
-from streams.web.owners import HOP_HEADER, Owners
+from streams.web.owners import HOP_HEADER
 from streams.web.state_documents import OwnedPartitions, SeenAnswers, SeenQuestion, SeenQuestions
+from streams.web.worker_directory import WorkerDirectory
 
 log = logging.getLogger(__name__)
 AGAIN_PAUSE_MS = 50
+CONNECTIONS_MAX = 256
 
 
 class Answered(msgspec.Struct, frozen=True):
@@ -44,39 +41,41 @@ class Answered(msgspec.Struct, frozen=True):
     content_type: str = "application/json"
 
 
-class DecideOwners(Owners):
-    """Which decide worker answers for a partition."""
+class StateClient:
+    """Questions of the API to decide and ledger workers."""
 
-    def __init__(self, settings: ApiSettings, ledger: LedgerSettings, engine: EngineSettings):
-        super().__init__(
-            msgspec.structs.replace(ledger, proxy_timeout_ms=settings.owner_ms_max), engine
+    def __init__(self, settings: ApiSettings, engine: EngineSettings) -> None:
+        self._settings = settings
+        self._partitions = engine.partitions
+        timeout_ms = settings.owner_ms_max
+        application = engine.application
+        self._decide = WorkerDirectory(
+            engine, group_of(application), topics.PREFERENCES, timeout_ms
         )
-        self._api = settings
+        self._ledger = WorkerDirectory(
+            engine, f"{application}-ledger", topics.DECISIONS, timeout_ms
+        )
+        self._session: aiohttp.ClientSession | None = None
 
-    async def _ask(self) -> dict[int, str]:
-        if self._api.decide_urls:
-            answers = await asyncio.gather(*(self._owned_by(u) for u in self._api.decide_urls))
-            return {partition: url for url, owned in answers for partition in owned}
-        if self._admin is None:
-            admin = AIOKafkaAdminClient(**client_settings(self._engine, "api-owners"))
-            await admin.start()
-            self._admin = admin
-        group = group_of(self._engine.application)
-        offsets = await self._admin.list_consumer_group_offsets(group)
-        return {
-            place.partition: url
-            for place, committed in offsets.items()
-            if place.topic == topics.PREFERENCES and (url := _url_in(committed.metadata))
-        }
+    async def start(self) -> None:
+        """Opens the connections as they are needed."""
+        self._session = aiohttp.ClientSession(
+            timeout=aiohttp.ClientTimeout(total=self._settings.owner_ms_max / 1000),
+            connector=aiohttp.TCPConnector(limit=CONNECTIONS_MAX),
+        )
 
-    async def _owned_by(self, url: str) -> tuple[str, list[int]]:
-        said = await self.send("GET", url, f"{PATH}/partitions")
-        if said is None or said.status != 200:
-            return url, []
-        owned = msgspec.json.decode(said.body, type=OwnedPartitions)
-        return url, [*owned.ready, *owned.catching_up]
+    async def stop(self) -> None:
+        """Closes them."""
+        if self._session is not None:
+            await self._session.close()
+        await self._decide.stop()
+        await self._ledger.stop()
 
-    async def send(
+    def partition(self, recipient_id: str) -> int:
+        """Where everything about a recipient is."""
+        return partition_of_recipient(recipient_id, self._partitions)
+
+    async def _send(
         self, method: str, url: str, path: str, body: bytes | None = None, hop: bool = True
     ) -> Answered | None:
         """The worker's answer; ``None`` when there is none in time."""
@@ -84,50 +83,21 @@ class DecideOwners(Owners):
         headers = {"Content-Type": "application/json"}
         if hop:
             headers[HOP_HEADER] = "1"
-        if self._api.internal_secret:
-            headers[SECRET_HEADER] = self._api.internal_secret
+        if self._settings.internal_secret:
+            headers[SECRET_HEADER] = self._settings.internal_secret
         try:
             async with self._session.request(
                 method, url.rstrip("/") + path, data=body, headers=headers, allow_redirects=False
             ) as answer:
                 return Answered(
-                    answer.status, await answer.read(), answer.headers.get("ETag"),
+                    answer.status,
+                    await answer.read(),
+                    answer.headers.get("ETag"),
                     answer.content_type,
-                )  # fmt: skip
+                )
         except (aiohttp.ClientError, TimeoutError) as error:
             log.warning("no answer from a worker: %s", type(error).__name__)
-            self.forget()
             return None
-
-    def forget(self) -> None:
-        """The next question asks the directory again."""
-        self._known_at = float("-inf")
-
-
-class StateClient:
-    """Questions of the API to decide and ledger workers."""
-
-    def __init__(
-        self, settings: ApiSettings, engine: EngineSettings, ledger: LedgerSettings
-    ) -> None:
-        self._settings = settings
-        self._engine = engine
-        self._decide = DecideOwners(settings, ledger, engine)
-        self._ledger = Owners(ledger, engine)
-
-    async def start(self) -> None:
-        """Opens the connections."""
-        await self._decide.start()
-        await self._ledger.start()
-
-    async def stop(self) -> None:
-        """Closes them."""
-        await self._decide.stop()
-        await self._ledger.stop()
-
-    def partition(self, recipient_id: str) -> int:
-        """Where everything about a recipient is."""
-        return partition_of_recipient(recipient_id, self._engine.partitions)
 
     # ------------------------------------------------------------------------------------- decide
 
@@ -152,8 +122,8 @@ class StateClient:
         self, method: str, partition: int, path: str, body: bytes | None
     ) -> Answered:
         for is_last in (False, True):
-            url = (await self._decide.all()).get(partition)
-            said = await self._decide.send(method, url, path, body) if url else None
+            url = (await self._owners()).get(partition)
+            said = await self._send(method, url, path, body) if url else None
             if said is not None and said.status != 503:
                 if said.status >= 400:
                     raise _refused(said)
@@ -166,12 +136,29 @@ class StateClient:
             raise _refused(said)
         raise self._not_now("No worker has this recipient at the moment.")
 
+    async def _owners(self) -> dict[int, str]:
+        """Decide workers by partition: those that are named in the settings, or all there are."""
+        urls = self._settings.decide_urls
+        if not urls:
+            return await self._decide.all()
+        if len(urls) == 1:
+            return dict.fromkeys(range(self._partitions), urls[0])
+        answers = await asyncio.gather(*(self._owned_by(url) for url in urls))
+        return {partition: url for url, owned in answers for partition in owned}
+
+    async def _owned_by(self, url: str) -> tuple[str, list[int]]:
+        said = await self._send("GET", url, f"{PATH}/partitions")
+        if said is None or said.status != 200:
+            return url, []
+        owned = msgspec.json.decode(said.body, type=OwnedPartitions)
+        return url, [*owned.ready, *owned.catching_up]
+
     async def seen(self, questions: list[SeenQuestion]) -> list[str]:
         """Which ids came before; ``unknown`` for whatever nobody answers in time."""
         answers = ["unknown"] * len(questions)
         try:
             async with asyncio.timeout(self._settings.seen_ms_max / 1000):
-                owners = await self._decide.all()
+                owners = await self._owners()
                 by_url: dict[str, list[int]] = {}
                 for place, question in enumerate(questions):
                     url = owners.get(self.partition(question.recipient_id))
@@ -188,7 +175,7 @@ class StateClient:
         self, url: str, places: list[int], questions: list[SeenQuestion], answers: list[str]
     ) -> None:
         body = msgspec.json.encode(SeenQuestions([questions[place] for place in places]))
-        said = await self._decide.send("POST", url, f"{PATH}/seen", body)
+        said = await self._send("POST", url, f"{PATH}/seen", body)
         if said is not None and said.status == 200:
             found = msgspec.json.decode(said.body, type=SeenAnswers)
             for place, answer in zip(places, found.answers, strict=True):
@@ -201,11 +188,13 @@ class StateClient:
         url: str | None = self._settings.ledger_url
         hop = not url
         if not url:
-            url = (await self._ledger.all()).get(partition)
-        said = await self._decide.send("GET", url, path_and_query, hop=hop) if url else None
+            url = await self._ledger.url_of(partition)
+        said = await self._send("GET", url, path_and_query, hop=hop) if url else None
         if said is None:
+            self._ledger.forget()
             raise self._not_now("The ledger does not answer.")
         if said.status == 503:
+            self._ledger.forget()
             raise self._not_now("The ledger is catching up.")
         return said
 
@@ -225,11 +214,3 @@ def _refused(said: Answered) -> ProblemError:
                 return ProblemError(found, {"ETag": said.etag} if said.etag else {})
     log.error("a worker answered %d", said.status)
     return refuse("unavailable", "The worker that knows could not answer.", retry_after_s=1)
-
-
-def _url_in(metadata: str | None) -> str | None:
-    try:
-        url: Any = msgspec.json.decode(metadata or "{}").get("url")
-    except (msgspec.DecodeError, AttributeError):
-        return None
-    return url if isinstance(url, str) and url.startswith(("http://", "https://")) else None
