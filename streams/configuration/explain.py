@@ -16,6 +16,8 @@ from streams.configuration.quantities import DURATION_EXPECTED, SIZE_EXPECTED
 from streams.configuration.shape import keys, table_under
 
 Struct = type[msgspec.Struct]
+KEYS_SHOWN_MAX = 24
+"""Of a section, when no key is near the one that is wrong."""
 
 
 def problems_of(
@@ -48,7 +50,10 @@ def _problem(
 def unknown_key(name: Any, known: list[str]) -> str:
     """For a key that nothing has: the nearest one, or all there are."""
     near = did_you_mean(name, known)
-    return f"is not a key here{near or '; keys are ' + ', '.join(sorted(known))}"
+    names = sorted(known)
+    more = f" and {len(names) - KEYS_SHOWN_MAX} more" if len(names) > KEYS_SHOWN_MAX else ""
+    listed = f"; keys are {', '.join(names[:KEYS_SHOWN_MAX])}{more}"
+    return f"is not a key here{near or listed}"
 
 
 def _struct_at(struct: Struct, inside: Path) -> Struct:

@@ -94,7 +94,11 @@ class Sections:
         """``[name.KEY]`` with a ``type``, which may be left out when KEY is one."""
         found = {}
         for key, value in self._tables_by_name(name).items():
-            given = dict(value) if isinstance(value, dict) else {}
+            if not isinstance(value, dict):
+                where = f"expected a table: [{name}.{key}]"
+                self.problems.append(Problem((name, key), where, value))
+                continue
+            given = dict(value)
             kind = given.pop("type", key)
             struct = structs.get(kind) if isinstance(kind, str) else None
             if struct is None:
