@@ -1,0 +1,57 @@
+"""Durations and sizes are read as people write them, and nothing else is guessed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streams.configuration.quantities import UNITS_MS, duration_ms, size_bytes
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("250ms", 250),
+        ("30s", 30_000),
+        ("5m", 300_000),
+        ("1h30m", 5_400_000),
+        ("1.5h", 5_400_000),
+        ("7d", 604_800_000),
+        ("2w", 1_209_600_000),
+        ("0s", 0),
+        (0, 0),
+    ],
+)
+def test_durations(text: Any, expected: int) -> None:
+    assert duration_ms(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["5", 5, 1.5, "", "m", "5 m", "-5m", "5min", "1h 30m", "0.5ms", True, False, None, []]
+)
+def test_what_is_no_duration(text: Any) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        duration_ms(text)
+
+
+@given(st.lists(st.tuples(st.integers(0, 10**6), st.sampled_from(sorted(UNITS_MS))), min_size=1))
+def test_parts_add_up(parts: list[tuple[int, str]]) -> None:
+    text = "".join(f"{number}{unit}" for number, unit in parts)
+    assert duration_ms(text) == sum(number * UNITS_MS[unit] for number, unit in parts)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [(512, 512), ("512B", 512), ("64MiB", 64 << 20), ("8 GiB", 8 << 30), ("1.5KiB", 1536)],
+)
+def test_sizes(text: Any, expected: int) -> None:
+    assert size_bytes(text) == expected
+
+
+@pytest.mark.parametrize("text", ["8GB", "64", -1, True, 1.5, None, "MiB"])
+def test_what_is_no_size(text: Any) -> None:
+    with pytest.raises(ValueError, match="expected a size"):
+        size_bytes(text)
