@@ -15,6 +15,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,7 +27,6 @@ from streams.codec import Codec, DecodeError
 from streams.engine.api import Record, TemporarilyUnavailable
 from streams.engine.roles import Committed, Lane, PartitionContext, RoleSpec
 from streams.engine.settings import EngineSettings
-from streams.ledger import metrics
 from streams.ledger.database import is_damage
 from streams.ledger.queries import LedgerQueries
 from streams.ledger.rows import Rows, of_decision, of_outcome, of_receipt
@@ -74,6 +74,7 @@ class LedgerRunner:
         self._settings = settings
         self._codec = codec
         self._web = web
+        self._metrics = web.metrics
         self._cache = cache
         self._store: LedgerStore | None = None
         self._caught_up_at: dict[str, int] = {}
@@ -164,11 +165,11 @@ class LedgerRunner:
                 store.mark_damaged()
             raise
         self._context.progress()
-        metrics.BATCH_SECONDS.observe(time.perf_counter() - started)
-        for record in records:
-            metrics.RECORDS.labels(record.topic).inc()
+        self._metrics.batch_seconds.observe(time.perf_counter() - started)
+        for topic, count in Counter(record.topic for record in records).items():
+            self._metrics.records.labels(topic).inc(count)
         if unreadable:
-            metrics.UNREADABLE.inc(unreadable)
+            self._metrics.unreadable.inc(unreadable)
             log.warning(
                 "%d records of partition %d could not be read and are not in the ledger",
                 unreadable,
@@ -202,7 +203,7 @@ class LedgerRunner:
             )
         if stored < beginning:
             store.note_lost(beginning - stored)
-            metrics.LOST.inc(beginning - stored)
+            self._metrics.lost.inc(beginning - stored)
             log.error(
                 "%d records of %s, partition %d, were deleted before the ledger read them",
                 beginning - stored,
@@ -224,9 +225,11 @@ class LedgerRunner:
 
     def _drop_old(self, store: LedgerStore) -> None:
         for reason, count in store.drop_old().items():
-            metrics.DROPPED.labels(reason).inc(count)
+            self._metrics.dropped.labels(reason).inc(count)
             log.info("partition %d: dropped %d buckets (%s)", self.partition, count, reason)
-        metrics.BYTES.labels(str(self.partition)).set(store.size_bytes())
+        partition = str(self.partition)
+        self._metrics.bytes.labels(partition).set(store.size_bytes())
+        self._metrics.buckets.labels(partition).set(len(store.buckets))
 
 
 class _Every:

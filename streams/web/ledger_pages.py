@@ -26,8 +26,8 @@ from aiohttp import web
 
 from streams.core.ids import hash8, partition_of
 from streams.engine.settings import EngineSettings
-from streams.ledger import metrics
 from streams.ledger.documents import Count, PartitionTotals, Totals
+from streams.ledger.metrics import LedgerMetrics
 from streams.ledger.queries import LedgerQueries
 from streams.ledger.settings import LedgerSettings
 from streams.partitioning import partition_of_recipient
@@ -44,7 +44,8 @@ class LedgerWeb:
     def __init__(self, settings: LedgerSettings, engine: EngineSettings) -> None:
         self._settings = settings
         self._engine = engine
-        self._owners = Owners(settings, engine)
+        self.metrics = LedgerMetrics()
+        self._owners = Owners(settings, engine, self.metrics)
         self._mine: dict[int, tuple[LedgerQueries, Callable[[], bool]]] = {}
         self._faust_app: Any = None
 
@@ -59,8 +60,9 @@ class LedgerWeb:
         await self._owners.stop()
 
     def mount(self, faust_app: Any) -> None:
-        """Adds the pages to a worker's web server, before it starts."""
+        """Adds the pages to a worker's web server, and the metrics to its ``/metrics``."""
         self._faust_app = faust_app
+        faust_app.engine.worker.metrics.registry.register(self.metrics)
         faust_app.web.web_app.add_routes(self.routes())
 
     def routes(self) -> list[web.RouteDef]:
@@ -152,7 +154,7 @@ class LedgerWeb:
         self, page: str, request: web.Request, partition: int, answer: Answer
     ) -> web.Response:
         response = await self._answer_or_pass_on(request, partition, answer)
-        metrics.QUERIES.labels(page, str(response.status)).inc()
+        self.metrics.queries.labels(page, str(response.status)).inc()
         return response
 
     async def _answer_or_pass_on(
@@ -205,7 +207,7 @@ class LedgerWeb:
             [msgspec.structs.replace(key, count=n) for key, n in sorted(counts.items(), key=str)],
             len(states) == self._engine.partitions,
         )
-        metrics.QUERIES.labels(page, "200").inc()
+        self.metrics.queries.labels(page, "200").inc()
         return _json(totals)
 
     def _not_now(self, why: str) -> web.Response:

@@ -22,7 +22,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from streams import topics
 from streams.engine.clients import client_settings
 from streams.engine.settings import EngineSettings
-from streams.ledger import metrics
+from streams.ledger.metrics import LedgerMetrics
 from streams.ledger.settings import LedgerSettings
 
 log = logging.getLogger(__name__)
@@ -32,8 +32,11 @@ HOP_HEADER = "Flowstate-Hop"
 class Owners:
     """The directory of a worker, and its connections to the others."""
 
-    def __init__(self, settings: LedgerSettings, engine: EngineSettings) -> None:
+    def __init__(
+        self, settings: LedgerSettings, engine: EngineSettings, metrics: LedgerMetrics
+    ) -> None:
         self._settings = settings
+        self._metrics = metrics
         self._engine = engine
         self._admin: Any = None
         self._session: aiohttp.ClientSession | None = None
@@ -93,13 +96,13 @@ class Owners:
             ) as answer:
                 body = await answer.read()
         except (aiohttp.ClientError, TimeoutError) as error:
-            metrics.FORWARDED.labels("failed").inc()
+            self._metrics.passed_on.labels("failed").inc()
             if url not in self._silent:
                 self._silent.add(url)
                 log.warning("no answer from %s: %s", url, str(error) or type(error).__name__)
             return None
         self._silent.discard(url)
-        metrics.FORWARDED.labels("answered").inc()
+        self._metrics.passed_on.labels("answered").inc()
         headers = {
             name: answer.headers[name]
             for name in ("Content-Type", "Retry-After")

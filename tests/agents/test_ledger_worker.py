@@ -24,7 +24,12 @@ from streams.local.broker import EmbeddedBroker
 from tests.eventually import eventually
 from tests.ledger.kafka_books import PARTITIONS, KafkaBooks
 
-pytestmark = [pytest.mark.broker, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [
+    pytest.mark.broker,
+    pytest.mark.slow,
+    pytest.mark.timeout(300),
+    pytest.mark.xdist_group("ledger-broker"),
+]
 ROOT = Path(__file__).parents[2]
 DEADLINE_S = 60.0
 
@@ -136,6 +141,12 @@ async def test_killed_moved_and_asked(cluster: str, workers: list[Worker], tmp_p
                 for number in range(8):
                     said = await explain(client, f"member-{number}", f"e{number}")
                     assert len(said.notifications) == 1
+
+        async with LedgerClient(first.url) as client:
+            assert client._session is not None
+            async with client._session.get(f"{first.url}/metrics") as answer:
+                shown = await answer.text()
+        assert 'flowstate_ledger_records_total{topic="decisions"}' in shown
 
         second.kill()
         await books.append(500)

@@ -17,6 +17,7 @@ from streams.core.model import Entry, Source
 from streams.engine.settings import EngineSettings
 from streams.engine.topics_admin import create_topics
 from streams.ledger.log_snapshot import REST, LogSnapshot, ReconcileError
+from streams.ledger.metrics import LedgerMetrics
 from streams.ledger.reconcile import read_received, reconcile
 from streams.ledger.report import Report
 from streams.ledger.settings import LedgerSettings, ReconcileSettings
@@ -26,7 +27,7 @@ from streams.web.owners import Owners
 from tests.ledger.build import CODEC, T0
 from tests.ledger.kafka_books import PARTITIONS, KafkaBooks, encode_event
 
-pytestmark = [pytest.mark.broker, pytest.mark.xdist_group("reconcile")]
+pytestmark = [pytest.mark.broker, pytest.mark.xdist_group("ledger-broker")]
 SETTINGS = ReconcileSettings(stall_ms_max=20_000)
 
 
@@ -133,7 +134,7 @@ async def test_owners_are_read_from_the_group(cluster: str) -> None:
     }
     await _commit(cluster, offsets, "owned-ledger")
     engine = EngineSettings(bootstrap=cluster, application="owned")
-    owners = Owners(LedgerSettings(proxy_timeout_ms=5_000), engine)
+    owners = Owners(LedgerSettings(proxy_timeout_ms=5_000), engine, LedgerMetrics())
     await owners.start()
     assert await owners.all() == {0: "http://a:1", 2: "http://b:2"}
     await owners.stop()
