@@ -24,6 +24,7 @@ from streams.engine.reader import SharedReader, wait_for_arrival
 from streams.engine.roles import Committed, RoleSpec
 from streams.engine.settings import EngineSettings
 from streams.engine.snapshots import EndOffsets
+from streams.engine.steps import RunStep, run_directly
 from streams.engine.store import SharedMemory
 
 
@@ -47,6 +48,7 @@ class WorkerParts:
         self.changelog = SharedReader(f"{role.name}-changelog", settings, on_death)
         self._asker = SharedReader(f"{role.name}-ends", settings, on_death)
         self.ends = EndOffsets(self._asker)
+        self.step: RunStep = run_directly
         self.offsets = OffsetCommitter(membership, settings.offsets_commit_ms)
         self.memory = SharedMemory(settings.block_cache_bytes, settings.write_buffer_bytes)
         self.reader_of = {

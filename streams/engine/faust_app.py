@@ -25,6 +25,7 @@ from streams.engine.group import GroupConsumer, GroupTransport
 from streams.engine.pages import add_pages
 from streams.engine.roles import Committed, RoleSpec
 from streams.engine.settings import EngineSettings
+from streams.engine.steps import StepAgent
 
 log = logging.getLogger(__name__)
 
@@ -127,6 +128,7 @@ class EngineApp(faust.App):
             self.topics.add(self.topic(name, key_type=bytes, value_type=bytes, acks=False))
         table = self.role.table
         if table is not None:
+            self.engine.worker.step = StepAgent(self, self.role.name)
             self.Table(
                 table.name,
                 partitions=self.engine.settings.partitions,

@@ -118,6 +118,7 @@ class WallOrder:
         self._topics = (*control.topics, *(topic for lane in events for topic in lane.topics))
         self._turns = turns
         self._waiting: asyncio.Task[None] | None = None
+        self._turn_used = False
         self._held = Taken()
         self._until: dict[str, int] | None = None
         self.caught_up = False
@@ -157,6 +158,7 @@ class WallOrder:
         for lane in self._lanes:
             taken.extend(take_lane(self._context, lane))
         if self._has_turn():
+            self._turn_used = True
             for lane in self._lanes_in_turn:
                 taken.extend(take_lane(self._context, lane))
             if not taken.records:
@@ -175,12 +177,13 @@ class WallOrder:
 
     def batch_done(self) -> None:
         """The batch that was returned last is durable: somebody else may have the turn."""
-        if self._has_turn():
+        if self._turn_used:
             self._give_turn_up()
         self._queue_for_turn()
 
     def _give_turn_up(self) -> None:
         self._waiting = None
+        self._turn_used = False
         self._turns.done()
 
     async def stop(self) -> None:

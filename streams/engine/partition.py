@@ -140,7 +140,7 @@ class StatefulRunner:
             clock_ms = max(clock_ms, context.now_ms())
         batch = Batch(context.partition, clock_ms, taken.records, self._stream_time)
         began = time.perf_counter()
-        result = self._logic.process(batch, self._store)
+        result = await context.worker.step(lambda: self._logic.process(batch, self._store))
         context.metrics.process_seconds.observe(time.perf_counter() - began)
         context.metrics.batch_records.observe(len(taken.records))
         context.metrics.records.inc(len(taken.records))
@@ -238,7 +238,9 @@ class StatefulRunner:
         due = store.due_until(until_ms, context.settings.wake_owners_max)
         if not due or self._stopping.is_set():
             return False
-        result = self._logic.wake(context.partition, due, until_ms, store, self._stream_time)
+        result = await context.worker.step(
+            lambda: self._logic.wake(context.partition, due, until_ms, store, self._stream_time)
+        )
         answered = [Due(owner, due_ms, None) for due_ms, owner in due]
         # Whatever the logic says, an entry that fired is gone, or it would fire for ever.
         result.due = [*answered, *result.due]

@@ -111,7 +111,7 @@ class Bench:
             outputs = await self.outputs()
             return outputs if len(outputs) >= count else None
 
-        outputs = await eventually(enough, deadline_s)
+        outputs: list[Any] | None = await eventually(enough, deadline_s)
         assert outputs is not None
         return outputs
 
@@ -185,7 +185,8 @@ async def make_bench(
     changelog = await kafka_topics.create(
         "changelog", partitions, {"cleanup.policy": "compact,delete", "retention.ms": "-1"}
     )
-    names = Names(*created, changelog)
+    control, critical, normal, bulk, ticks, out = created
+    names = Names(control, critical, normal, bulk, ticks, out, changelog)
     settings = EngineSettings(
         bootstrap=bootstrap,
         application=created[0],
