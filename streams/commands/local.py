@@ -27,13 +27,15 @@ from streams.local.demo import DemoFailedError, DemoOptions, run_demo
 from streams.local.processes import is_port_free, port_owner
 from streams.local.providers import Ports, ProviderServers
 from streams.local.registry import serve
-from streams.local.stack import Stack, StackPlan, open_stack
+from streams.local.signposts import show_stack
+from streams.local.stack import StackPlan, open_stack
 from streams.local.stock_producer import NotAcknowledgedError
 from streams.local.supervisor import ChildFailed, Event
 from streams.local.trace import TraceError
 
 REGISTRY_PORT = 8081
-WEB_PORTS = {"decide": 6066, "deliver": 6067, "ledger": 6068}
+WEB_PORTS = {"ledger": 6066, "decide": 6067, "deliver": 6068}
+"""The ledger has the default one, so that `flowstate explain` needs no address."""
 PROVIDER_PORTS = Ports()
 
 
@@ -77,28 +79,10 @@ async def _stay_up(plan: StackPlan, console: Console) -> None:
     def tell(event: Event) -> None:
         console.print(event.text + (f"\n{event.tail}" if event.tail else ""))
 
-    console.print("starting Kafka ...")
-    async with open_stack(plan, tell) as stack:
-        show(stack, console)
+    console.print("starting ...")
+    async with open_stack(plan, tell, console.print) as stack:
+        show_stack(stack, console)
         await stack.supervisor.wait()
-
-
-def show(stack: Stack, console: Console) -> None:
-    """Where everything listens, and what to type next."""
-    config = f" --config {stack.config_file}"
-    console.print(f"""
-[bold]Flowstate is up.[/bold] Ctrl-C stops it; the data stays in {stack.plan.data}.
-
-  Kafka             {stack.bootstrap}
-  schema registry   {stack.registry_url}
-  providers         {stack.providers_url}/received   (what they have received)""")
-    for role, url in stack.web_urls.items():
-        console.print(f"  {role:<17} {url}   (/health/ready, /metrics)")
-    console.print(f"""
-  flowstate publish destinations examples/destinations.jsonl{config}
-  flowstate publish events.normal examples/events.jsonl{config}
-  flowstate explain ann message-1 --ledger {stack.web_urls["ledger"]}
-""")
 
 
 def broker(data: Path, port: int, config: Path | None, bootstrap: str | None) -> None:

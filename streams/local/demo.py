@@ -31,6 +31,9 @@ from rich.console import Console
 
 from streams import topics
 from streams.codec import Codec
+from streams.ledger.client import LedgerClient, LedgerError
+from streams.ledger.explain import explain
+from streams.ledger.explain import render as render_story
 from streams.ledger.reconcile import reconcile
 from streams.ledger.report import Report, render
 from streams.local.demo_producer import DemoProducer
@@ -38,8 +41,10 @@ from streams.local.demo_view import DemoView, Numbers
 from streams.local.garbage import Garbage, garbage
 from streams.local.population import population
 from streams.local.progress import Progress, ProgressReader
+from streams.local.signposts import show_stack, show_stories
 from streams.local.stack import Stack, StackPlan, open_stack
 from streams.local.stock_producer import StockProducer
+from streams.local.stories import find_stories
 from streams.local.supervisor import Event
 from streams.local.trace import TraceEvent, events_of, read_trace, trace_path
 
@@ -117,14 +122,38 @@ async def run_demo(options: DemoOptions, console: Console) -> int:
     )
     with DemoView(console) as view:
         view.phase("starting Kafka, the registry, the providers and three roles")
-        async with open_stack(plan, lambda event: _tell(view, event)) as stack:
+        async with open_stack(plan, lambda event: _tell(view, event), view.say) as stack:
             verdict = await _first_of(Demo(options, stack, view).run(), stack.supervisor.wait())
-            view.phase("done")
+            view.finish()
             show(verdict, console, view.elapsed_s)
+            await _show_a_story(stack, options, console)
             if options.keep:
-                console.print(f"Everything stays up until Ctrl-C; use --config {stack.config_file}")
+                show_stack(stack, console)
                 await stack.supervisor.wait()
     return 1 if verdict.wrong else 0
+
+
+async def _show_a_story(stack: Stack, options: DemoOptions, console: Console) -> None:
+    """Explains one event of the run, and says how to look at others."""
+    stories = await find_stories({"bootstrap_servers": stack.bootstrap})
+    if not stories:
+        return
+    first = stories[0]
+    console.print(f"\n$ flowstate explain {first.recipient_id} {first.event_id}", style="bold")
+    try:
+        async with LedgerClient(stack.web_urls["ledger"]) as client:
+            document = await explain(client, first.recipient_id, first.event_id)
+        render_story(document, console)
+    except LedgerError as error:
+        console.print(f"the ledger cannot be asked: {error}", style="red")
+    if options.keep:
+        console.print("\nMore of this run:")
+        show_stories(stories[1:], f"--config {stack.config_file}", console)
+    else:
+        console.print(
+            "\nNext: `flowstate demo --keep` to ask about others, `flowstate up` to send your own.",
+            soft_wrap=True,
+        )
 
 
 class Demo:

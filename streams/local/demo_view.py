@@ -40,7 +40,7 @@ class DemoView:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._started = time.monotonic()
-        self._phase = "starting"
+        self._phase = ""
         self._phase_started = self._started
         self._line_at = 0.0
         self.numbers = Numbers()
@@ -69,13 +69,18 @@ class DemoView:
 
     def phase(self, text: str) -> None:
         """A new phase begins; the one before gets its duration."""
-        if self._phase != "starting":
+        if self._phase:
             self.say(f"[dim]{self._phase}: {time.monotonic() - self._phase_started:.1f} s[/dim]")
         self._phase, self._phase_started = text, time.monotonic()
 
+    def finish(self) -> None:
+        """The last phase is over; nothing moves any more."""
+        self.phase("")
+        self._live.stop()
+
     def say(self, text: str) -> None:
         """A line that stays."""
-        self._console.print(text, highlight=False)
+        self._console.print(text, highlight=False, soft_wrap=True)
 
     def show(self, numbers: Numbers) -> None:
         """New numbers; off a terminal they are a line now and then."""

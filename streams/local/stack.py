@@ -84,14 +84,18 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @contextlib.asynccontextmanager
-async def open_stack(plan: StackPlan, on_event: Callable[[Event], None]) -> AsyncIterator[Stack]:
+async def open_stack(
+    plan: StackPlan, on_event: Callable[[Event], None], say: Callable[[str], None]
+) -> AsyncIterator[Stack]:
     """Starts everything, yields, stops everything. Call it from the main thread.
+
+    ``say`` is told what takes long (fetching Kafka, the first time).
 
     Raises ``BrokerError``, ``ChildFailed``, ``TopicsWrong`` and configuration errors, each of
     which is a sentence for a person.
     """
     plan.data.mkdir(parents=True, exist_ok=True)
-    async with _broker(plan) as bootstrap:
+    async with _broker(plan, say) as bootstrap:
         stack = _describe(plan, bootstrap, on_event)
         kafka = stack.settings.kafka
         await create_topics(
@@ -107,12 +111,12 @@ async def open_stack(plan: StackPlan, on_event: Callable[[Event], None]) -> Asyn
 
 
 @contextlib.asynccontextmanager
-async def _broker(plan: StackPlan) -> AsyncIterator[str]:
+async def _broker(plan: StackPlan, say: Callable[[str], None]) -> AsyncIterator[str]:
     if plan.bootstrap is not None:
         yield plan.bootstrap
         return
     broker = EmbeddedBroker(plan.data / "kafka", port=plan.kafka_port)
-    await broker.start_async()
+    await broker.start_async(say)
     try:
         yield broker.bootstrap
     finally:
@@ -129,7 +133,7 @@ def _describe(plan: StackPlan, bootstrap: str, on_event: Callable[[Event], None]
     webs = {role: plan.web_ports.get(role) or free_port() for role in ROLES}
     registry_url, providers_url = f"http://{HOST}:{registry_port}", f"http://{HOST}:{ports.http}"
     config_file = plan.data / "flowstate.toml"
-    over = _overrides(plan, bootstrap, registry_url, ports)
+    over = _overrides(plan, bootstrap, registry_url, ports, webs["ledger"])
     config_file.write_text(toml_text(merged(_base(plan.config), over), HEADER))
     config_file.chmod(0o600)  # it holds the local providers' keys
     data = plan.data
@@ -173,7 +177,9 @@ def _with_whole_paths(table: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     }
 
 
-def _overrides(plan: StackPlan, bootstrap: str, registry_url: str, ports: Ports) -> dict[str, Any]:
+def _overrides(
+    plan: StackPlan, bootstrap: str, registry_url: str, ports: Ports, ledger_port: int
+) -> dict[str, Any]:
     """What this run lays over the configuration."""
     known = identity(plan.data / "providers" / "identity")
     kafka: dict[str, Any] = {"bootstrap": bootstrap}
@@ -191,7 +197,9 @@ def _overrides(plan: StackPlan, bootstrap: str, registry_url: str, ports: Ports)
         "registry": {"url": registry_url},
         "providers": providers,
         # Lag that is looked at every quarter of a second should not be a second old.
-        "engine": {"offsets_commit": "200ms"},
+        # The port is the ledger's, so that `flowstate explain` finds it; the others have theirs
+        # from the environment.
+        "engine": {"offsets_commit": "200ms", "web_port": ledger_port},
         **(STREAM_HISTORY if plan.clock == "stream" else {}),
     }
 
