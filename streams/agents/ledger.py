@@ -19,7 +19,6 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-import msgspec
 from rocksdict import Cache
 
 from streams import topics
@@ -28,6 +27,7 @@ from streams.engine.api import Record, TemporarilyUnavailable
 from streams.engine.roles import Committed, Lane, PartitionContext, RoleSpec
 from streams.engine.settings import EngineSettings
 from streams.ledger.database import is_damage
+from streams.ledger.directory import address_metadata
 from streams.ledger.queries import LedgerQueries
 from streams.ledger.rows import Rows, of_decision, of_outcome, of_receipt
 from streams.ledger.settings import LedgerSettings
@@ -217,7 +217,7 @@ class LedgerRunner:
         return all(self._positions.get(t, 0) >= end for t, end in self._caught_up_at.items())
 
     async def _commit(self) -> None:
-        metadata = msgspec.json.encode({"url": self._web.url}).decode()
+        metadata = address_metadata(self._web.url)
         await self._context.commit(
             {topic: Committed(offset, metadata) for topic, offset in self._positions.items()}
         )

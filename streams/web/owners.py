@@ -1,9 +1,6 @@
 """Which ledger worker owns a partition, and asking it.
 
-The owner of a partition writes its address beside the offsets that it commits, which only the
-member of the current generation can do: so the group itself is the directory, always as fresh as
-the latest commit, and nobody else keeps a table of workers. Answers are believed for a second.
-
+The consumer group is the directory (``ledger/directory.py``); what it says is believed for 1 s.
 A question that arrives with the hop header was passed on once already and is never passed on again.
 """
 
@@ -15,13 +12,12 @@ import time
 from typing import Any
 
 import aiohttp
-import msgspec
 from aiohttp import web
 from aiokafka.admin import AIOKafkaAdminClient
 
-from streams import topics
 from streams.engine.clients import client_settings
 from streams.engine.settings import EngineSettings
+from streams.ledger.directory import owners_in_group
 from streams.ledger.metrics import LedgerMetrics
 from streams.ledger.settings import LedgerSettings
 
@@ -78,13 +74,7 @@ class Owners:
             admin = AIOKafkaAdminClient(**client_settings(self._engine, "ledger-owners"))
             await admin.start()
             self._admin = admin
-        group = f"{self._engine.application}-ledger"
-        offsets = await self._admin.list_consumer_group_offsets(group)
-        found = {}
-        for place, committed in offsets.items():
-            if place.topic == topics.DECISIONS and (url := _url_in(committed.metadata)):
-                found[place.partition] = url
-        return found
+        return await owners_in_group(self._admin, self._engine.application)
 
     async def ask(self, url: str, path_and_query: str) -> web.Response | None:
         """The other worker's answer; ``None`` when there is none in time."""
@@ -109,11 +99,3 @@ class Owners:
             if name in answer.headers
         }
         return web.Response(status=answer.status, body=body, headers=headers)
-
-
-def _url_in(metadata: str | None) -> str | None:
-    try:
-        url = msgspec.json.decode(metadata or "{}").get("url")
-    except (msgspec.DecodeError, AttributeError):
-        return None
-    return url if isinstance(url, str) and url.startswith(("http://", "https://")) else None

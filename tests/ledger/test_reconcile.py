@@ -16,6 +16,7 @@ from streams.core import ids
 from streams.core.model import Entry, Source
 from streams.engine.settings import EngineSettings
 from streams.engine.topics_admin import create_topics
+from streams.ledger.directory import find_ledger
 from streams.ledger.log_snapshot import REST, LogSnapshot, ReconcileError
 from streams.ledger.metrics import LedgerMetrics
 from streams.ledger.reconcile import read_received, reconcile
@@ -138,6 +139,9 @@ async def test_owners_are_read_from_the_group(cluster: str) -> None:
     await owners.start()
     assert await owners.all() == {0: "http://a:1", 2: "http://b:2"}
     await owners.stop()
+    assert await find_ledger(cluster, "owned") in ("http://a:1", "http://b:2")
+    assert await find_ledger(cluster, "nobody") is None
+    assert await find_ledger("127.0.0.1:1", "owned") is None
 
 
 async def test_a_file_that_is_not_there_is_said_in_words(cluster: str) -> None:

@@ -15,13 +15,14 @@ from aiohttp.test_utils import TestServer, unused_port
 from streams.core import ids
 from streams.engine.settings import EngineSettings
 from streams.ledger.client import LedgerClient, LedgerError
+from streams.ledger.directory import address_in
 from streams.ledger.explain import explain
 from streams.ledger.queries import LedgerQueries
 from streams.ledger.settings import LedgerSettings
 from streams.ledger.store import LedgerStore
 from streams.partitioning import partition_of_recipient
 from streams.web.ledger_pages import LedgerWeb
-from streams.web.owners import HOP_HEADER, _url_in
+from streams.web.owners import HOP_HEADER
 from tests.ledger.build import CODEC, T0, decision, entry, rows_of, subject_of
 
 PARTITIONS = 2
@@ -241,4 +242,4 @@ async def test_the_client_says_when_nobody_answers() -> None:
     ],
 )
 def test_only_an_address_is_taken_from_metadata(metadata: str | None, url: str | None) -> None:
-    assert _url_in(metadata) == url
+    assert address_in(metadata) == url

@@ -1,0 +1,58 @@
+"""Where the ledger's workers answer, as their consumer group remembers it.
+
+The owner of a partition writes its address beside the offsets that it commits, which only the
+member of the current generation can do: so the group itself is the directory, always as fresh as
+the latest commit, and nobody else keeps a table of workers. What it names may have died since.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+
+from streams import topics
+
+
+def address_metadata(url: str) -> str:
+    """What an owner commits beside its offsets."""
+    return msgspec.json.encode({"url": url}).decode()
+
+
+async def owners_in_group(admin: Any, application: str) -> dict[int, str]:
+    """Address of the owner of each partition that has, or had, one. ``admin`` has started."""
+    offsets = await admin.list_consumer_group_offsets(f"{application}-ledger")
+    found = {}
+    for place, committed in offsets.items():
+        if place.topic == topics.DECISIONS and (url := address_in(committed.metadata)):
+            found[place.partition] = url
+    return found
+
+
+async def find_ledger(
+    bootstrap: str, application: str = "flowstate", security: Mapping[str, Any] | None = None
+) -> str | None:
+    """Address of a ledger worker of this cluster, the one with the most partitions; ``None`` when
+    the cluster knows none or cannot be asked."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, **(security or {}))
+    try:
+        await admin.start()
+        owners = Counter((await owners_in_group(admin, application)).values())
+    except KafkaError:
+        return None
+    finally:
+        await admin.close()
+    return owners.most_common(1)[0][0] if owners else None
+
+
+def address_in(metadata: str | None) -> str | None:
+    """The address in an owner's metadata; ``None`` when it holds none."""
+    try:
+        url = msgspec.json.decode(metadata or "{}").get("url")
+    except (msgspec.DecodeError, AttributeError):
+        return None
+    return url if isinstance(url, str) and url.startswith(("http://", "https://")) else None
