@@ -63,9 +63,14 @@ class StepAgent:
 
         self.agent = step
 
+    @property
+    def listening(self) -> bool:
+        """Whether the agent takes steps."""
+        return bool(self._channel.subscriber_count)
+
     async def __call__(self, compute: Callable[[], Result]) -> Result:
         """The result of ``compute``, which ran in the agent."""
-        if not self._channel.subscriber_count:
+        if not self.listening:
             return compute()  # The agent is not listening yet, or no more: a send would be lost.
         result: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         # Put, not sent: a stream skips *events* while a rebalance is going on.

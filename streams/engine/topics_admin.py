@@ -9,6 +9,7 @@ Invariant: nothing that exists is ever changed here; checking never creates anyt
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -22,6 +23,8 @@ from streams.topics import TopicSpec
 HOUR_MS = 3_600_000
 LARGE_RECORD_BYTES = 8 << 20
 """What the engine writes may be larger than what it reads: dead letters hold the original."""
+LEADERS_S_MAX = 30.0
+LEADERS_POLL_S = 0.1
 CHECKED = ("cleanup.policy", "message.timestamp.type", "retention.ms", "max.message.bytes")
 
 
@@ -94,16 +97,32 @@ async def create_topics(
     ]
     async with _admin(bootstrap, security) as admin:
         response = await admin.create_topics(new)
-    created, refused = [], []
-    for name, code, *message in response.topic_errors:
-        error = for_code(code)
-        if error is NoError:
-            created.append(name)
-        elif error is not TopicAlreadyExistsError:
-            refused.append(f"{name}: {message[0] if message and message[0] else error.__name__}")
-    if refused:
-        raise TopicsWrong("the broker refused to make topics: " + "; ".join(refused))
+        created, refused = [], []
+        for name, code, *message in response.topic_errors:
+            error = for_code(code)
+            if error is NoError:
+                created.append(name)
+            elif error is not TopicAlreadyExistsError:
+                why = message[0] if message and message[0] else error.__name__
+                refused.append(f"{name}: {why}")
+        if refused:
+            raise TopicsWrong("the broker refused to make topics: " + "; ".join(refused))
+        await _wait_for_leaders(admin, [spec.name for spec in specs])
     return created
+
+
+async def _wait_for_leaders(admin: AIOKafkaAdminClient, names: Sequence[str]) -> None:
+    """A topic that was made is not usable at once: its leaders are told to every broker first."""
+    async with asyncio.timeout(LEADERS_S_MAX):
+        while True:
+            led = {
+                topic["topic"]
+                for topic in await admin.describe_topics()
+                if topic["partitions"] and all(each["leader"] >= 0 for each in topic["partitions"])
+            }
+            if led.issuperset(names):
+                return
+            await asyncio.sleep(LEADERS_POLL_S)
 
 
 async def check_topics(

@@ -1,0 +1,170 @@
+"""Which records make the next batch, on logs in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from streams.engine.order import Turns, WallOrder
+from streams.engine.roles import Lane
+from tests.engine.fakes import FakeLogs
+
+CONTROL = Lane("control", ("preferences", "receipts"), records_max=3)
+CRITICAL = Lane("critical", ("critical",), records_max=2)
+NORMAL = Lane("normal", ("normal",), records_max=4)
+BULK = Lane("bulk", ("bulk",), records_max=2, in_turn=True)
+
+
+def order_of(logs: FakeLogs, turns: Turns | None = None) -> WallOrder:
+    context: Any = logs
+    return WallOrder(context, CONTROL, (CRITICAL, NORMAL, BULK), turns or Turns(1))
+
+
+def names(taken: Any) -> list[str]:
+    return [f"{record.topic}{record.offset}" for record in taken.records]
+
+
+async def caught_up(logs: FakeLogs, turns: Turns | None = None) -> WallOrder:
+    order = order_of(logs, turns)
+    await order.take(0)
+    assert order.caught_up
+    return order
+
+
+async def test_control_is_drained_before_the_first_event() -> None:
+    logs = FakeLogs()
+    for _ in range(5):
+        logs.append("preferences")
+    logs.append("critical")
+    order = order_of(logs)
+    assert names(await order.take(0)) == ["preferences0", "preferences1", "preferences2"]
+    assert order.caught_up is False
+    assert names(await order.take(0)) == ["preferences3", "preferences4"]
+    assert bool(order.caught_up)
+    assert names(await order.take(0)) == ["critical0"]
+
+
+async def test_control_that_was_acknowledged_before_an_event_comes_first() -> None:
+    """The preference is not fetched yet when the event is: the batch waits for it."""
+    logs = FakeLogs()
+    order = await caught_up(logs)
+    logs.append("preferences", hidden=True)
+    logs.append("normal")
+    logs.on_wait = logs.fetch
+    taken = await order.take(0)
+    assert names(taken) == ["preferences0", "normal0"]
+    assert taken.positions == {"preferences": 1, "normal": 1}
+
+
+async def test_the_ends_are_asked_for_after_the_events_were_taken() -> None:
+    logs = FakeLogs()
+    order = await caught_up(logs)
+    logs.append("normal")
+    taken_before: list[int] = []
+
+    def on_ends() -> None:
+        taken_before.append(logs.position("normal"))
+        logs.append("preferences")
+
+    logs.on_ends = on_ends
+    assert names(await order.take(0)) == ["preferences0", "normal0"]
+    assert taken_before == [1]
+
+
+async def test_held_events_are_covered_only_when_they_are_returned() -> None:
+    logs = FakeLogs()
+    order = await caught_up(logs)
+    for _ in range(4):
+        logs.append("receipts")
+    logs.append("normal")
+    first = await order.take(0)
+    assert (names(first), first.positions) == (
+        ["receipts0", "receipts1", "receipts2"],
+        {"receipts": 3},
+    )
+    assert order.holding
+    second = await order.take(0)
+    assert names(second) == ["receipts3", "normal0"]
+    assert second.positions == {"receipts": 4, "normal": 1}
+    assert not order.holding
+
+
+async def test_a_control_record_that_does_not_come_blocks_nothing_but_events() -> None:
+    logs = FakeLogs()
+    order = await caught_up(logs)
+    logs.append("preferences", hidden=True)
+    logs.append("normal")
+    waits = 0
+
+    async def wait(topics: Any, timeout_s: float) -> bool:
+        nonlocal waits
+        waits += 1
+        return False
+
+    logs.wait = wait  # type: ignore[method-assign]
+    assert names(await order.take(0)) == []
+    assert waits == 1
+    assert order.holding
+    logs.fetch()
+    assert names(await order.take(0)) == ["preferences0", "normal0"]
+
+
+async def test_each_lane_gives_up_to_its_cap_and_bulk_in_turn() -> None:
+    logs = FakeLogs()
+    for _ in range(5):
+        for topic in ("critical", "normal", "bulk"):
+            logs.append(topic)
+    order = await caught_up(logs)
+    first = await order.take(0)
+    assert names(first) == [
+        "critical0", "critical1", "normal0", "normal1", "normal2", "normal3",
+    ]  # fmt: skip
+    order.batch_done()
+    await asyncio.sleep(0)
+    second = await order.take(0)
+    assert names(second) == [
+        "critical2", "critical3", "normal4", "bulk0", "bulk1",
+    ]  # fmt: skip
+
+
+async def test_the_turn_goes_round() -> None:
+    turns = Turns(1)
+    both = []
+    for _ in range(2):
+        logs = FakeLogs()
+        for _ in range(6):
+            logs.append("bulk")
+        both.append((logs, await caught_up(logs, turns)))
+    took: list[int] = []
+    for _ in range(40):
+        for number, (_, order) in enumerate(both):
+            taken = await order.take(0)
+            if taken.records:
+                took.append(number)
+                await asyncio.sleep(0)
+                order.batch_done()
+    assert took == [0, 1, 0, 1, 0, 1]
+
+
+async def test_a_stopped_partition_gives_its_turn_up() -> None:
+    turns = Turns(1)
+    logs = FakeLogs()
+    logs.append("bulk")
+    order = await caught_up(logs, turns)
+    order.batch_done()
+    await asyncio.sleep(0)
+    await order.stop()
+    await asyncio.wait_for(turns.wait(), 1)
+
+
+async def test_a_waiting_partition_that_stops_leaves_the_queue() -> None:
+    turns = Turns(1)
+    await turns.wait()
+    logs = FakeLogs()
+    logs.append("bulk")
+    order = await caught_up(logs, turns)
+    order.batch_done()
+    await asyncio.sleep(0)
+    await order.stop()
+    turns.done()
+    await asyncio.wait_for(turns.wait(), 1)
