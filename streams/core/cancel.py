@@ -107,7 +107,8 @@ def _withdraw_event(turn: Turn, event_id: str, reason: str, inputs: dict[str, st
     if withdraw(turn, Wanted(event_id), reason, inputs):
         return
     event_hash = ids.event_digest(event_id, turn.recipient_id)
-    seen = any(dedupe.find(bucket, event_hash[:8]) >= 0 for _, bucket in turn.activity.seen)
+    since_hour = dedupe.since_hour(turn.now_ms, turn.policy)
+    seen = dedupe.was_seen(turn.activity, event_hash[:8], since_hour) is not None
     answer = "too_late_to_cancel" if seen else "cancel_remembered"
     turn.note(ids.to_id(turn.partition, event_hash), answer, event_id=event_id, inputs=inputs)
 

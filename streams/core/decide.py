@@ -83,20 +83,21 @@ def accept(turn: Turn, event: Event, appended_at_ms: int) -> None:
     id_hash = ids.event_digest(event.event_id, turn.recipient_id)
     subject_id = ids.to_id(turn.partition, id_hash)
 
-    # 1. validate
+    # 1. validate, 2. dedupe (an invalid record must not speak for a valid one with its id)
     fault = validate.fault_of(event, policy, now_ms)
-    if fault is not None:
-        unusable = intake.unusable(event, subject_id, appended_at_ms)
-        return turn.bury(unusable, fault.reason, fault.inputs)
+    content = dedupe.content_hash(event)
+    seen = dedupe.check(turn.activity, id_hash[:8], content, now_ms, policy)
+    if seen == "new" and intake.still_waits(turn, subject_id, event.event_id):
+        seen = "duplicate"
+    if fault is not None or seen != "new":
+        record = intake.as_received(event, subject_id, appended_at_ms)
+        if seen != "new":
+            return turn.conclude(record, seen, seen)
+        assert fault is not None
+        return turn.bury(record, fault.reason, fault.inputs)
     category = policy.categories[event.category]
     send_at_ms = intake.send_at(turn, event)
     notification = intake.notification_of(event, subject_id, category, appended_at_ms, send_at_ms)
-
-    # 2. dedupe
-    content = dedupe.content_hash(event)
-    seen = dedupe.check(turn.activity, id_hash[:8], content, now_ms, policy)
-    if seen != "new":
-        return turn.conclude(notification, seen, seen)
     turn.activity, is_full = dedupe.remember(turn.activity, id_hash[:8], content, now_ms, policy)
     if is_full:
         inputs = {"limit": str(policy.bounds.seen_per_hour_max)}

@@ -35,17 +35,22 @@ def find(bucket: bytes, id_hash: bytes) -> int:
     return at
 
 
-def was_seen(activity: Activity, id_hash: bytes, since_hour: int) -> bytes | None:
+def since_hour(now_ms: int, policy: Policy) -> int:
+    """First hour that the horizon still reaches: whole hours count."""
+    return (now_ms - policy.dedupe_horizon_ms) // HOUR_MS
+
+
+def was_seen(activity: Activity, id_hash: bytes, oldest_hour: int) -> bytes | None:
     """Content hash that came with this id, or ``None`` if the id is new."""
     for hour, bucket in activity.seen:
-        if hour >= since_hour and (at := find(bucket, id_hash)) >= 0:
+        if hour >= oldest_hour and (at := find(bucket, id_hash)) >= 0:
             return bucket[at + 8 : at + ENTRY_BYTES]
     return None
 
 
 def check(activity: Activity, id_hash: bytes, content: bytes, now_ms: int, policy: Policy) -> Seen:
     """Is this id new, a repeat, or a repeat with another content?"""
-    known = was_seen(activity, id_hash, (now_ms - policy.dedupe_horizon_ms) // HOUR_MS)
+    known = was_seen(activity, id_hash, since_hour(now_ms, policy))
     if known is None:
         return "new"
     return "duplicate" if known == content else "conflict"
@@ -57,15 +62,15 @@ def remember(
     """Activity with the id added (and old hours gone); the flag says that it was the last one
     for which this hour has room."""
     hour = now_ms // HOUR_MS
-    since_hour = (now_ms - policy.dedupe_horizon_ms) // HOUR_MS
+    oldest_hour = since_hour(now_ms, policy)
     seen = activity.seen
     if seen and seen[-1][0] >= hour:
         hour, bucket = seen[-1]
         earlier = seen[:-1]
     else:
         bucket, earlier = b"", seen
-    if earlier and earlier[0][0] < since_hour:
-        earlier = tuple(pair for pair in earlier if pair[0] >= since_hour)
+    if earlier and earlier[0][0] < oldest_hour:
+        earlier = tuple(pair for pair in earlier if pair[0] >= oldest_hour)
     room = policy.bounds.seen_per_hour_max * ENTRY_BYTES - len(bucket)
     if room < ENTRY_BYTES:
         return activity, False

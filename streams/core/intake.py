@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from streams.core.local_time import local, resolve_send_at, zone_of
+from streams.core.members import position
 from streams.core.model import PRIORITY_RANK, Event, Notification
 from streams.core.policy import Category
+from streams.core.state_codec import EMPTY_WAITING
 from streams.core.turn import Turn
 
 
@@ -45,10 +47,25 @@ def notification_of(
     )
 
 
-def unusable(event: Event, subject_id: str, appended_at_ms: int) -> Notification:
-    """As much of an invalid event as its verdict needs."""
+def as_received(event: Event, subject_id: str, appended_at_ms: int) -> Notification:
+    """As much of an event that is told to nobody as its verdict needs."""
     return Notification(
         subject_id, event.category, "normal", 0, appended_at_ms, 0, {}, event.event_id
+    )
+
+
+def still_waits(turn: Turn, subject_id: str, event_id: str) -> bool:
+    """Whether this event waits here: then it was accepted, however long ago."""
+    waiting = turn.waiting
+    if waiting is EMPTY_WAITING:
+        return False
+    told = [held.notification for held in waiting.held]
+    told += [step.notification for step in waiting.escalations]
+    return (
+        any(one.notification_id == subject_id for one in told)
+        or any(retry.delivery.notification_id == subject_id for retry in waiting.retries)
+        or any(position(one.members, event_id) >= 0 for one in told if one.members)
+        or any(position(opened.members, event_id) >= 0 for opened in waiting.digests)
     )
 
 

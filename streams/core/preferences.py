@@ -57,7 +57,8 @@ def muted_by(
     """What the recipient muted that this falls under, or ``None``.
 
     A key is the digest's key (of an event: the one it would be gathered under) or the collapse
-    key. An actor mutes single events here; a digest loses that actor's events instead.
+    key. An open or held digest loses a muted actor's events instead; of one that was handed over
+    before only the shown events are known, and it is muted when all of these are.
     """
     if not preferences.muted:
         return None
@@ -65,6 +66,10 @@ def muted_by(
     names = [f"key:{name}" for name in (key, notification.collapse_key) if name]
     if notification.actor_id:
         names.append(f"actor:{notification.actor_id}")
+    if notification.items and not notification.members:
+        actors = {f"actor:{item.actor_id}" for item in notification.items}
+        if actors <= set(preferences.muted):
+            names.append(min(actors))
     return next((name for name in names if name in preferences.muted), None)
 
 

@@ -180,15 +180,12 @@ def _blocked(
 
 
 def _muted(turn: Turn, delivery: Delivery, category: Category) -> Blocked | None:
-    """What the recipient muted meanwhile; of a digest, when every event shown is by the muted."""
+    """What the recipient muted meanwhile."""
     choices = turn.profile.preferences
     if not choices.muted or delivery.priority == "critical" or category.mandatory:
         return None
-    notification = routing.notification_of(delivery)
-    muted = preferences.muted_by(notification, choices, digest.rule_for(category, choices))
-    if muted is None and delivery.items:
-        actors = {f"actor:{item.actor_id}" for item in delivery.items}
-        muted = min(actors) if actors <= set(choices.muted) else None
+    rule = digest.rule_for(category, choices)
+    muted = preferences.muted_by(routing.notification_of(delivery), choices, rule)
     return None if muted is None else ("suppressed", "muted", {"muted": muted})
 
 

@@ -32,6 +32,13 @@ def newest_of(attempted: tuple[Attempted, ...], delivery_id: str) -> Attempted |
     return next((known for known in attempted if known.delivery_id == delivery_id), None)
 
 
+def first_epoch(attempted: tuple[Attempted, ...], delivery_id: str) -> int:
+    """Epoch of a new delivery: 0, or above what is known when the same event came again, after
+    the dedupe horizon: else the answers to it would be taken for old ones."""
+    known = newest_of(attempted, delivery_id) if attempted else None
+    return known.epoch + 1 if known else 0
+
+
 def note(
     attempted: tuple[Attempted, ...],
     delivery: Delivery,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 from msgspec.structs import replace
 
-from streams.core import ids, preferences, sizes, suppression
+from streams.core import ids, preferences, retry, sizes, suppression
 from streams.core.model import (
     CHANNEL_OF_KIND,
     Channel,
@@ -89,11 +89,12 @@ def why_none(turn: Turn, category: Category, course: Course) -> tuple[Verdict, s
 def _why_closed(turn: Turn, category: Category, channel: str) -> tuple[str, str]:
     """(reason, detail) of one closed channel."""
     profile = turn.profile
-    for destination in profile.destinations:
-        if CHANNEL_OF_KIND[destination.kind] == channel:
-            found = _obstacle(profile, destination, channel, turn.policy, turn.now_ms)
-            if found is not None:
-                return found
+    if not open_destinations(profile, channel, turn.policy, turn.now_ms):
+        for destination in profile.destinations:
+            if CHANNEL_OF_KIND[destination.kind] == channel:
+                found = _obstacle(profile, destination, channel, turn.policy, turn.now_ms)
+                if found is not None:
+                    return found
     wanted, cell = preferences.wants(category, channel, profile.preferences)
     return ("no_destination", channel) if wanted else ("opted_out", cell)
 
@@ -156,14 +157,10 @@ def make_delivery(
     valid_until_ms: int,
 ) -> Delivery:
     """The message for one address."""
+    told, where = notification.notification_id, destination.destination_id
+    delivery_id = ids.delivery_id(turn.partition, told, channel, where, step)
     return Delivery(
-        ids.delivery_id(
-            turn.partition,
-            notification.notification_id,
-            channel,
-            destination.destination_id,
-            step,
-        ),
+        delivery_id,
         notification.notification_id,
         turn.recipient_id,
         notification.category,
@@ -185,7 +182,7 @@ def make_delivery(
         notification.collapse_key,
         step,
         1,
-        0,
+        retry.first_epoch(turn.waiting.attempted, delivery_id),
         notification.created_at_ms,
         notification.appended_at_ms,
         turn.now_ms,

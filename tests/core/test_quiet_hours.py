@@ -19,10 +19,11 @@ from streams.core.policy import Category, DigestRule
 from streams.core.quiet_hours import next_quiet_ms, quiet_until, release_at
 from tests.core.build import DAY, HOUR, MAIL, MINUTE, PHONE, SECOND, T0, Person, a_policy, at
 from tests.core.profiles import tries
-from tests.core.reference_time import MINUTE_MS, quiet_minutes
+from tests.core.reference_time import MINUTE_MS, furthest_walls, is_quiet_wall
 
 ZONES = sorted(available_timezones())
 TEN_YEARS = 10 * 366
+SPAN_MINUTES = 1_600
 NIGHT = (QuietWindow(22 * 60, 8 * 60),)
 
 WINDOWS = st.builds(
@@ -69,39 +70,33 @@ def zoned_minutes(draw: st.DrawFn) -> tuple[str, int]:
     """A zone and a UTC minute, mostly within a day of one of its changes."""
     zone_name: str = draw(st.sampled_from(ZONES))
     changes = transitions(zone_name)
-    if changes and draw(st.integers(0, 9)):
-        change: int = draw(st.sampled_from(changes))
-        return zone_name, change + draw(st.integers(-1500, 1500))
-    return zone_name, T0 // MINUTE_MS + draw(st.integers(0, TEN_YEARS * 1440))
+    if not changes or not draw(st.integers(0, 9)):
+        return zone_name, T0 // MINUTE_MS + draw(st.integers(0, TEN_YEARS * 1440))
+    change: int = draw(st.sampled_from(changes))
+    offset: int = draw(st.integers(-1500, 1500))
+    return zone_name, change + offset
 
 
 @given(zoned_minutes(), st.lists(WINDOWS, min_size=1, max_size=3), st.integers(0, 59_999))
-@tries(250)
+@tries(200)
 def test_every_zone_and_transition_agrees_with_walking_the_minutes(
     where: tuple[str, int], windows: list[QuietWindow], past_minute_ms: int
 ) -> None:
     zone_name, minute = where
     chosen = Preferences(zone=zone_name, quiet_hours=tuple(windows))
-    span = 1_600
-    quiet = quiet_minutes(zone_name, chosen.quiet_hours, minute, span)
     now_ms = minute * MINUTE_MS + past_minute_ms
-    until_ms = quiet_until(chosen, now_ms)
-    if minute not in quiet:
-        assert until_ms is None
-        expected = next((m for m in range(minute, minute + span) if m in quiet), None)
-        next_ms = next_quiet_ms(chosen, now_ms)
-        if expected is not None:
-            assert next_ms == expected * MINUTE_MS
-        else:
-            assert next_ms is None or next_ms >= (minute + span) * MINUTE_MS
-        return
-    assert until_ms is not None
-    assert until_ms > now_ms
-    expected = next((m for m in range(minute, minute + span) if m not in quiet), None)
+    walked = furthest_walls(zone_name, minute, SPAN_MINUTES)
+    is_quiet = is_quiet_wall(next(walked)[1], chosen.quiet_hours)
+    changes = (m for m, wall in walked if is_quiet_wall(wall, chosen.quiet_hours) != is_quiet)
+    expected = next(changes, None)
+    found = quiet_until(chosen, now_ms) if is_quiet else next_quiet_ms(chosen, now_ms)
+    if not is_quiet:
+        assert quiet_until(chosen, now_ms) is None
     if expected is not None:
-        assert until_ms == expected * MINUTE_MS
-    else:
-        assert until_ms >= (minute + span) * MINUTE_MS
+        assert found == expected * MINUTE_MS
+    elif is_quiet or found is not None:
+        assert found is not None
+        assert found >= (minute + SPAN_MINUTES) * MINUTE_MS
 
 
 @pytest.mark.parametrize(
