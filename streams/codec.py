@@ -15,7 +15,7 @@ Invariants
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
@@ -24,7 +24,13 @@ from streams.registry import Answer, RegistryClient
 from streams.wire.checked import CheckedWriter, EncodeError
 from streams.wire.contracts import Contracts, header_of, load_contracts
 from streams.wire.known import KnownSchemas
-from streams.wire.primitives import READ_FAILURES, Reader, SchemaRefusedError, Writer
+from streams.wire.primitives import (
+    READ_FAILURES,
+    MalformedError,
+    Reader,
+    SchemaRefusedError,
+    Writer,
+)
 from streams.wire.reader import compile_reader
 from streams.wire.writer import compile_writer
 
@@ -55,6 +61,32 @@ def _preference(recipient_id: str, *chosen: Any) -> tuple[str, model.Preferences
     return recipient_id, model.Preferences(*chosen)
 
 
+def _delivery(*fields: Any) -> model.Delivery:
+    """A delivery, unless it has a word that ours has not: it would be kept, and not read again."""
+    delivery = model.Delivery(*fields)
+    if not (
+        delivery.kind in _KINDS
+        and delivery.channel in _CHANNELS
+        and delivery.priority in _PRIORITIES
+        and delivery.on_ambiguous in _ON_AMBIGUOUS
+    ):
+        raise MalformedError("its kind, channel, priority or on_ambiguous is none that is known")
+    return delivery
+
+
+def _claim(*fields: Any) -> model.Claim:
+    claim = model.Claim(*fields)
+    if claim.kind not in _KINDS:
+        raise MalformedError("its kind is none that is known")
+    return claim
+
+
+_KINDS = frozenset(get_args(model.Kind))
+_CHANNELS = frozenset(get_args(model.Channel))
+_PRIORITIES = frozenset(get_args(model.Priority))
+_STATUSES = frozenset(get_args(model.Status))
+_ON_AMBIGUOUS = frozenset({"resend", "give_up"})
+
 CONSTRUCTORS: Mapping[str, Callable[..., Any]] = {
     "event": model.Event,
     "preference": _preference,
@@ -62,8 +94,8 @@ CONSTRUCTORS: Mapping[str, Callable[..., Any]] = {
     "destination": _fields,
     "receipt": _fields,
     "cancellation": _fields,
-    "claim": model.Claim,
-    "delivery": model.Delivery,
+    "claim": _claim,
+    "delivery": _delivery,
     "digest_item": model.DigestItem,
     "feedback": _fields,
 }
@@ -147,6 +179,8 @@ class Codec:
     def decode_feedback(self, value: bytes | None, source: model.Source) -> model.Feedback:
         """A sink's answer with its delivery."""
         delivery, status, reason, retry_after_ms, at_ms, _ = self._struct("feedback", value)
+        if status not in _STATUSES:
+            raise DecodeError("malformed", "its status is none that is known")
         return model.Feedback(delivery, status, reason, retry_after_ms, at_ms, source)
 
     def decode_delivery(self, value: bytes | None) -> model.Delivery:

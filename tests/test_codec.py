@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import time
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import pytest
@@ -34,12 +34,15 @@ ints = st.integers(-(2**31), 2**31 - 1)
 maps = st.dictionaries(texts, texts, max_size=4)
 maybe_texts = st.none() | texts
 items = st.builds(model.DigestItem, texts, longs, texts, maps)
-TEXT_KINDS = ("str", "Priority", "Channel", "Kind", 'Literal["resend", "give_up"]')
 deliveries = st.builds(
     model.Delivery,
     **dict.fromkeys(
-        [n for n, kind in model.Delivery.__annotations__.items() if kind in TEXT_KINDS], texts
+        [n for n, kind in model.Delivery.__annotations__.items() if kind == "str"], texts
     ),
+    priority=st.sampled_from(get_args(model.Priority)),
+    channel=st.sampled_from(get_args(model.Channel)),
+    kind=st.sampled_from(get_args(model.Kind)),
+    on_ambiguous=st.sampled_from(["resend", "give_up"]),
     **dict.fromkeys([n for n in model.Delivery.__struct_fields__ if n.endswith("_ms")], longs),
     **dict.fromkeys(["count", "actors", "step", "attempt", "epoch"], ints),
     **dict.fromkeys(["event_id", "digest_key", "collapse_key", "campaign"], maybe_texts),
@@ -103,6 +106,27 @@ def test_feedback_comes_back_with_its_delivery(
     feedback = CODEC.decode_feedback(raw, SOURCE)
     assert feedback == model.Feedback(delivery, "retry", reason, after, at, SOURCE)
     assert CODEC.decode("feedback", raw)["provider"] == "twilio"
+
+
+@pytest.mark.parametrize("field", ["priority", "channel", "kind", "on_ambiguous"])
+def test_a_word_that_ours_has_not_is_refused_not_kept(field: str) -> None:
+    """State is read back with its types: what is kept must be readable again."""
+    plain = dict.fromkeys(model.Delivery.__struct_fields__[:9], "")
+    delivery = {
+        **plain, "priority": "bulk", "channel": "sms", "kind": "sms", "template": "", "locale": "",
+        **dict.fromkeys([n for n in model.Delivery.__struct_fields__ if n.endswith("_ms")], 0),
+        "policy_version": "",
+    }  # fmt: skip
+    assert CODEC.decode_delivery(CODEC.encode("delivery", delivery)).channel == "sms"
+    wrong = {**delivery, field: "fax"}
+    with pytest.raises(DecodeError, match="none that is known"):
+        CODEC.decode_delivery(CODEC.encode("delivery", wrong))
+    for status, inside in (("retry", wrong), ("shrug", delivery)):
+        feedback = {"delivery": inside, "status": status, "reason": "", "at_ms": 0}
+        with pytest.raises(DecodeError, match="none that is known"):
+            CODEC.decode_feedback(CODEC.encode("feedback", feedback), SOURCE)
+    with pytest.raises(DecodeError, match="none that is known"):
+        CODEC.decode_claim(CODEC.encode_claim(model.Claim("h", "r", "d", "fax", 5)))  # type: ignore[arg-type]
 
 
 @given(st.data())

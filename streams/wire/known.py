@@ -8,6 +8,7 @@ Invariants
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -76,12 +77,25 @@ class KnownSchemas:
         if not headers or self._registry is None:
             return
         now = self._clock()
-        for header in sorted(headers):
-            refused = self._refusals.get(header)
-            is_due = refused is None or now - refused[0] >= REFUSAL_SECONDS
-            if is_due and len(header) == CONFLUENT_BYTES and header not in self._schemas:
-                schema_id = int.from_bytes(header[1:], "big")
-                self.learn(schema_id, await self._registry.schema(schema_id))
+        due = [header for header in sorted(headers) if self._is_due(header, now)]
+        ids = [int.from_bytes(header[1:], "big") for header in due]
+        answers = await asyncio.gather(
+            *(self._registry.schema(schema_id) for schema_id in ids), return_exceptions=True
+        )
+        failure = None
+        for schema_id, answer in zip(ids, answers, strict=True):
+            if isinstance(answer, BaseException):
+                failure = answer
+            else:
+                self.learn(schema_id, answer)
+        if failure is not None:
+            raise failure
+
+    def _is_due(self, header: bytes, now: float) -> bool:
+        if len(header) < CONFLUENT_BYTES or header in self._schemas:
+            return False
+        refused = self._refusals.get(header)
+        return refused is None or now - refused[0] >= REFUSAL_SECONDS
 
     def learn(self, schema_id: int, answer: Answer) -> None:
         """Keeps what a registry says of an id."""

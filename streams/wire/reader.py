@@ -107,7 +107,11 @@ class _Compiler:
                 f"    return {result}",
             ]
         )
-        exec(compile(source, "<avro reader>", "exec"), self.scope)  # noqa: S102 - our own source
+        try:
+            code = compile(source, "<avro reader>", "exec")
+        except (SyntaxError, RecursionError, MemoryError) as error:  # Python's own limits
+            raise SchemaRefusedError("types nest deeper than can be compiled") from error
+        exec(code, self.scope)  # noqa: S102 - our own source
         read: Reader = self.scope["read"]
         return read
 
