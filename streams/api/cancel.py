@@ -7,8 +7,9 @@ that worked is answered as the first was.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import quote
 
 import msgspec
@@ -97,18 +98,37 @@ class CancelRoutes:
         partition = self._states.partition(recipient_id)
         async with self._tail.watch(partition, topics.CANCELLATIONS) as watch:
             (place,) = await self._records.write("cancellation", [mapping])
-            entries = await watch.entries(place, self._settings.cancel_ms_max / 1000)
+            deciding = asyncio.create_task(
+                watch.entries(place, self._settings.cancel_ms_max / 1000)
+            )
+            try:
+                # A repeat is decided without a word: the ledger knows what the first one did.
+                if await self._was_cancelled(partition, recipient_id, event_id, deciding):
+                    return _said("cancelled", event_id)
+                entries = await deciding
+            finally:
+                deciding.cancel()
         reasons = {entry["reason"] for entry in entries if entry["event_id"] == event_id}
         if "cancelled" in reasons:
             return _said("cancelled", event_id)
         if "too_late_to_cancel" in reasons:
-            if await self._was_cancelled(partition, recipient_id, event_id):
-                return _said("cancelled", event_id)
             raise refuse("too_late", "It had been handed over, or had ended, before.")
         return _said("remembered" if "cancel_remembered" in reasons else "pending", event_id)
 
-    async def _was_cancelled(self, partition: int, recipient_id: str, event_id: str) -> bool:
-        """Whether an earlier cancellation had worked, as far as the ledger can say now."""
+    async def _was_cancelled(
+        self, partition: int, recipient_id: str, event_id: str, deciding: asyncio.Task[Any]
+    ) -> bool:
+        """Whether the ledger knows it to be cancelled; ``False`` as soon as the decision is in."""
+        asking = asyncio.create_task(self._ask_ledger(partition, recipient_id, event_id))
+        try:
+            await asyncio.wait({asking, deciding}, return_when=asyncio.FIRST_COMPLETED)
+            if deciding.done() and deciding.result():
+                return False
+            return await asking
+        finally:
+            asking.cancel()
+
+    async def _ask_ledger(self, partition: int, recipient_id: str, event_id: str) -> bool:
         path = f"/v1/events/{quote(recipient_id, safe='')}/{quote(event_id, safe='')}"
         try:
             said = await self._states.of_ledger(partition, path)
