@@ -141,15 +141,11 @@ def withdraw(turn: Turn, wanted: Wanted, reason: str, inputs: dict[str, str]) ->
         gone[retry.delivery.notification_id] = routing.notification_of(retry.delivery)
     for notification in gone.values():
         turn.conclude(notification, "cancelled", reason, inputs)
-    later = [item.notification for item in held if item.step]
-    for told in (*later, *(item.notification for item in planned)):
-        turn.note(
-            told.notification_id,
-            "escalation_ended",
-            told.category,
-            told.event_id,
-            {**inputs, "by": reason},
-        )
+    for step in held:
+        if step.step:
+            turn.note_about(step.notification, "step_ended", {**inputs, "by": reason})
+    for plan in planned:
+        turn.note_about(plan.notification, "escalation_ended", {**inputs, "by": reason})
     left_digest = _leave_open_digests(turn, wanted, reason, inputs)
     left_held = _leave_held_digests(turn, wanted, reason, inputs)
     return bool(gone) or left_digest or left_held

@@ -76,6 +76,7 @@ _TABLE = (
     Reason("digest_sent", "routing", "The digest was handed over for sending ({cell})."),
     Reason("escalated", "routing", "Not seen in time: the next channel is tried ({cell})."),
     Reason("escalation_ended", "routing", "No further channel is needed ({by})."),
+    Reason("step_ended", "routing", "A further channel was waiting, and is not needed ({by})."),
     Reason("fallback", "routing", "The address was gone: another channel is tried ({cell})."),
     Reason("retry_scheduled", "retry", "The provider could not take it ({answer}); trying again."),
     Reason("retried", "retry", "Attempt {attempt}."),

@@ -104,8 +104,10 @@ def _end_escalations(turn: Turn, receipt: Receipt) -> None:
         retries=tuple(r for r in waiting.retries if not _among(r, retries)),
     )
     inputs = {"by": named}
-    for told in (*(e.notification for e in steps), *(h.notification for h in held)):
-        turn.note(told.notification_id, "escalation_ended", told.category, told.event_id, inputs)
+    for plan in steps:
+        turn.note_about(plan.notification, "escalation_ended", inputs)
+    for step in held:
+        turn.note_about(step.notification, "step_ended", inputs)
     for retry in retries:
         delivery = retry.delivery
         turn.note(

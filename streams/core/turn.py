@@ -170,6 +170,13 @@ class Turn:
             )
         )
 
+    def note_about(
+        self, notification: Notification, reason: str, inputs: dict[str, str] = NO_INPUTS
+    ) -> None:
+        """Records something about a notification that does not end it."""
+        told = notification
+        self.note(told.notification_id, reason, told.category, told.event_id, inputs)
+
     def bury(self, notification: Notification, reason: str, inputs: dict[str, str]) -> None:
         """Ends a notification that cannot be decided: a dead letter."""
         self.dead_letters.append(DeadLetter(reason, str(inputs), self.source))

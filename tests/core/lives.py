@@ -36,12 +36,16 @@ from streams.core.model import (
     Wake,
 )
 from streams.core.policy import Policy
-from tests.core.build import MINUTE, Person, restarted
+from tests.core.build import DAY, Person, restarted
 from tests.core.reference_model import Leaves, Reference, Told
 
 WITH_TIME = ("held", "digested", "retrying")
 REMARKS = ("destination_removed", "suppression_added", "suppression_lifted")
 """Notes about the recipient, not about a subject."""
+ASIDES = ("too_late_to_cancel", "cancel_remembered", "escalation_ended", "retry_ended")
+"""Notes that leave a subject where it stands."""
+AGAIN = ("retried", "decided_again", "redriven")
+"""Deliveries that are one try of many."""
 
 
 class Life:
@@ -53,7 +57,7 @@ class Life:
         self.reference.subject_of = self._subject_of
         self.reference.notification_id = self._notification_id
         self.reference.delivery_id = self._delivery_id
-        self.ends_ms = start_ms + 9 * 24 * 60 * MINUTE
+        self.ends_ms = start_ms + 9 * DAY
         self.inputs: list[EventInput] = []
         self.deliveries: list[Delivery] = []
         self.dead: list[Delivery] = []
@@ -138,9 +142,9 @@ class Life:
         if self.person.due_ms is not None:
             self.waits(max(0, self.person.due_ms - self.now_ms))
 
-    def comes_to_rest(self, within_ms: int) -> None:
+    def comes_to_rest(self) -> None:
         """Nothing waits for ever."""
-        self.ends_ms += within_ms
+        self.ends_ms += 9 * DAY
         for _ in range(500):
             if self.person.due_ms is None:
                 return
@@ -187,7 +191,7 @@ class Life:
         self.deliveries += decision.deliveries
         self.dead += [letter.delivery for letter in decision.dead_letters if letter.delivery]
         for entry in decision.entries:
-            if entry.verdict not in ("noted", "duplicate", "conflict"):
+            if _is_about_subject(entry):
                 self.latest[entry.subject_id] = entry
 
     # ---------------------------------------------------------------------------------------- names
@@ -231,6 +235,15 @@ class Life:
 def _comparable(told: Told) -> tuple[str, str, str, int | None]:
     until_ms = told.until_ms if told.verdict in WITH_TIME else None
     return told.subject, told.verdict, told.reason, until_ms
+
+
+def _is_about_subject(entry: Entry) -> bool:
+    """Does it say where the subject stands? Not: repeats, remarks, single deliveries of it."""
+    if entry.verdict in ("duplicate", "conflict") or entry.reason in AGAIN:
+        return False
+    if entry.verdict == "noted":
+        return entry.reason not in (*REMARKS, *ASIDES)
+    return entry.verdict == "delivering" or not entry.deliveries
 
 
 def _waiting_is_told(state: RecipientState, latest: dict[str, Entry]) -> None:

@@ -337,7 +337,7 @@ class Reference:
         for ahead in range(-1, 3):
             day = today + timedelta(days=ahead)
             found = self.reach(datetime.fromisoformat(f"{day}T{text}"))
-            if found is not None and found > self.now:
+            if found > self.now:
                 return found
         raise AssertionError("a day has every time of day")
 
@@ -423,7 +423,7 @@ class Reference:
                 return self.hold(thing, self.prefs.snooze_until_ms, "snoozed", step, handed)
             until = self.quiet_until(self.now)
             if until is not None:
-                soft = [channel for channel in usable if channel in category.downgrade_to]
+                soft: list[str] = [one for one in usable if one in set(category.downgrade_to)]
                 if category.quiet_action == "drop":
                     return end("dropped", "quiet_hours")
                 if category.quiet_action == "downgrade" and soft:
@@ -1167,7 +1167,8 @@ class Reference:
                 handed = tuple(self.delivery_id(item.thing.subject, *one) for one in item.handed)
                 subject_id = self.notification_id(item.thing.subject)
                 if ends and is_about(subject_id, item.thing.event_id, handed):
-                    self.tell(item.thing.subject, "noted", "escalation_ended")
+                    why = "step_ended" if isinstance(item, Hold) else "escalation_ended"
+                    self.tell(item.thing.subject, "noted", why)
                     continue
             kept.append(item)
         self.waiting = kept
@@ -1257,7 +1258,7 @@ class Reference:
                 self.tell(item.thing.subject, "noted", "escalation_ended")
             elif isinstance(item, Hold) and is_meant(item.thing):
                 if item.step:
-                    self.tell(item.thing.subject, "noted", "escalation_ended")
+                    self.tell(item.thing.subject, "noted", "step_ended")
                 else:
                     gone[item.thing.subject] = None
             else:
