@@ -43,6 +43,10 @@ STALE_ERRORS = (
 NO_OFFSET = -1
 
 
+class MembershipLost(Exception):  # noqa: N818 (a state, named for what happened)
+    """The group no longer knows this member, though it has a name of its own."""
+
+
 class RebalanceListener(driver.ConsumerRebalanceListener):
     """Pauses what is assigned before the fetcher of Faust's consumer can ask for it."""
 
@@ -78,6 +82,30 @@ class GroupThread(driver.AIOKafkaConsumerThread):
         self._busy = consumer._subscription.fetch_context()
         self._busy.__enter__()
         return consumer
+
+    async def on_start(self) -> None:
+        """Joins as Faust does, and watches the heartbeats of a named member."""
+        await super().on_start()
+        if self.app.engine.settings.worker_name:  # type: ignore[attr-defined]
+            coordinator = self._ensure_consumer()._coordinator
+            self._heartbeat = coordinator._do_heartbeat
+            coordinator._do_heartbeat = self._do_heartbeat
+
+    async def _do_heartbeat(self) -> bool:
+        """Two workers with one name would take the membership from each other for ever.
+
+        A heartbeat that makes the coordinator forget its member id was refused: the name is used
+        elsewhere, or this process stood still for longer than its session. Both end it.
+        """
+        alive: bool = await self._heartbeat()
+        if not alive and not self._ensure_consumer()._coordinator.member_id:
+            engine = self.app.engine  # type: ignore[attr-defined]
+            lost = MembershipLost(
+                f"the group has dropped {engine.settings.worker_name!r}: another worker uses this"
+                " worker_name, or this one stood still for longer than session_timeout_ms"
+            )
+            self.parent_loop.call_soon_threadsafe(engine.fail, lost)
+        return alive
 
     async def commit_positions(self, positions: Mapping[TopicPartition, Committed]) -> None:
         """Commits from the main loop. Raises ``Fenced`` for a stale generation."""

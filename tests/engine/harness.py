@@ -66,9 +66,8 @@ class Bench:
 
     def start(self, crash_point: str = "", name: str = "a", **changes: Any) -> Worker:
         """A worker with its own data folder per name."""
-        settings = msgspec.structs.replace(
-            self.settings, data_folder=str(self.folder / name), worker_name=name, **changes
-        )
+        own = {"data_folder": str(self.folder / name), "worker_name": name, **changes}
+        settings = msgspec.structs.replace(self.settings, **own)
         arguments = msgspec.json.encode(WorkerArguments(self.names, settings)).decode()
         log_path = self.folder / f"worker-{len(self.workers)}.log"
         with log_path.open("wb") as log:
