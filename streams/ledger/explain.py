@@ -51,12 +51,12 @@ async def explain(
         for entry in reversed(item.entries or []):
             if len(entry.subject_id) == 32:
                 subjects[entry.subject_id] = None
-    found = []
-    for subject_id in list(subjects)[:NOTIFICATIONS_SHOWN_MAX]:
-        trace = await client.notification(subject_id)
-        if trace is not None and trace.entries:
-            found.append(_explained(trace))
-    return ExplainDocument(recipient_id, None, found)
+    found = [await client.notification(name) for name in list(subjects)[:NOTIFICATIONS_SHOWN_MAX]]
+    told = [trace for trace in found if trace is not None and trace.entries]
+    # A digest is told with the events in it, not once more by itself.
+    inside = {trace.digest.subject_id for trace in told if trace.digest is not None}
+    shown = [_explained(trace) for trace in told if trace.subject_id not in inside]
+    return ExplainDocument(recipient_id, None, shown)
 
 
 def _explained(trace: Trace) -> Explained:

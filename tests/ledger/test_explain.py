@@ -8,8 +8,15 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from streams.ledger.documents import Trace
-from streams.ledger.explain import ExplainDocument, Explained, clock, headline, render
+from streams.ledger.documents import Timeline, Trace
+from streams.ledger.explain import (
+    ExplainDocument,
+    Explained,
+    clock,
+    explain,
+    headline,
+    render,
+)
 from streams.ledger.queries import LedgerQueries
 from streams.ledger.settings import LedgerSettings
 from streams.ledger.store import LedgerStore
@@ -138,6 +145,27 @@ def test_a_digested_event_is_told_with_its_digest(tmp_path: Path) -> None:
     text = printed(trace)
     assert "in it: e1 and 6 more" in text
     assert "The digest's time came." in text
+
+
+async def test_of_a_recipient_a_digest_is_told_once(tmp_path: Path) -> None:
+    store = LedgerStore(tmp_path, 3, LedgerSettings())
+    digested = entry("digested", reason="digested", digest_id=DIGEST)
+    closing = entry("digest_closed", None, subject_id=DIGEST, digest_id=DIGEST)
+    opted_out = entry("suppressed", "e2", reason="opted_out")
+    records = (decision(0, digested), decision(1, closing, at_ms=T0 + 5), decision(2, opted_out))
+    store.write(rows_of(*records), {})
+    queries = LedgerQueries(store, CODEC)
+
+    class Local:
+        async def timeline(self, recipient_id: str) -> Timeline:
+            return queries.timeline(recipient_id, None, 100)
+
+        async def notification(self, public_id: str) -> Trace | None:
+            return queries.notification(public_id)
+
+    document = await explain(Local(), ANN)  # type: ignore[arg-type]
+    store.close()
+    assert [one.trace.event_id for one in document.notifications] == ["e2", "e1"]
 
 
 def test_nothing_known_says_what_it_may_mean() -> None:
