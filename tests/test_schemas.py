@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import avro.schema
@@ -104,6 +105,34 @@ def test_fields_follow_the_model_by_name_and_order(
 ) -> None:
     expected = before + [n for n in struct.__struct_fields__ if n not in left_out]
     assert field_names(record(name)) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "struct"),
+    [
+        ("event", model.Event),
+        ("preference", model.Preferences),
+        ("quiet_window", model.QuietWindow),
+    ],
+)
+def test_what_producers_may_leave_out_has_the_models_default(
+    name: str, struct: type[msgspec.Struct]
+) -> None:
+    """So that a producer that never heard of a field is read, and read as the model means it."""
+    given = {f["name"]: f["default"] for f in record(name)["fields"] if "default" in f}
+    expected = {
+        field.name: field.default_factory() if callable(field.default_factory) else field.default
+        for field in msgspec.structs.fields(struct)
+        if not field.required
+    }
+    assert given == {key: list(v) if isinstance(v, tuple) else v for key, v in expected.items()}
+
+
+def test_a_file_must_be_named_for_its_record(tmp_path: Path) -> None:
+    (tmp_path / "released").mkdir()
+    (tmp_path / "evnt.avsc").write_text('{"type": "record", "name": "event", "fields": []}')
+    with pytest.raises(ValueError, match="must declare the record evnt"):
+        load_contracts(tmp_path)
 
 
 def test_an_entry_has_its_source_flat() -> None:
