@@ -64,7 +64,13 @@ class Bench:
 
     # -- workers
 
-    def start(self, crash_point: str = "", name: str = "a", **changes: Any) -> Worker:
+    def start(
+        self,
+        crash_point: str = "",
+        name: str = "a",
+        module: str = "tests.engine.counting",
+        **changes: Any,
+    ) -> Worker:
         """A worker with its own data folder per name."""
         own = {"data_folder": str(self.folder / name), "worker_name": name, **changes}
         settings = msgspec.structs.replace(self.settings, **own)
@@ -72,7 +78,7 @@ class Bench:
         log_path = self.folder / f"worker-{len(self.workers)}.log"
         with log_path.open("wb") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "tests.engine.counting", arguments],
+                [sys.executable, "-m", module, arguments],
                 cwd=ROOT, stdout=log, stderr=log, env={**os.environ, VARIABLE: crash_point},
             )  # fmt: skip
         worker = Worker(process, log_path)
