@@ -12,7 +12,7 @@ import os
 import signal
 from collections.abc import Coroutine, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 import uvloop
@@ -32,6 +32,8 @@ from streams.local.stack import StackPlan, open_stack
 from streams.local.stock_producer import NotAcknowledgedError
 from streams.local.supervisor import ChildFailed, Event
 from streams.local.trace import TraceError
+
+Result = TypeVar("Result")
 
 REGISTRY_PORT = 8081
 WEB_PORTS = {"ledger": 6066, "decide": 6067, "deliver": 6068}
@@ -53,8 +55,8 @@ def demo(
         raise click.UsageError("the demo runs on a Kafka of its own: leave --bootstrap out")
     options = DemoOptions(seed, data or Path(".flowstate/demo"), kill, events, keep, config)
     settings_of(config, None)
-    with _failures(), _ctrl_c():
-        raise SystemExit(asyncio.run(run_demo(options, Console(highlight=False))))
+    with _failures():
+        raise SystemExit(_until_signal(run_demo(options, Console(highlight=False))))
 
 
 def up(data: Path | None, port: int, config: Path | None, bootstrap: str | None) -> None:
@@ -71,8 +73,8 @@ def up(data: Path | None, port: int, config: Path | None, bootstrap: str | None)
     )
     _need_ports([REGISTRY_PORT, *WEB_PORTS.values(), *_numbers(PROVIDER_PORTS)], plan.data / "logs")
     console = Console(highlight=False)
-    with _failures(), _ctrl_c():
-        asyncio.run(_stay_up(plan, console))
+    with _failures():
+        _until_signal(_stay_up(plan, console))
 
 
 async def _stay_up(plan: StackPlan, console: Console) -> None:
@@ -119,7 +121,7 @@ def providers(
         finally:
             await servers.stop()
 
-    with _ctrl_c():
+    with _failures():
         _until_signal(run())
 
 
@@ -130,30 +132,35 @@ def registry(data: Path, port: int, config: Path | None, bootstrap: str | None) 
     def ready(url: str) -> None:
         click.echo(f"the schema registry listens on {url}; try: curl {url}/subjects")
 
-    with _ctrl_c():
+    with _failures():
         _until_signal(serve(data, "127.0.0.1", port, ready))
 
 
-def _until_signal(work: Coroutine[Any, Any, None]) -> None:
-    """Runs until done, SIGTERM or SIGINT; a signal lets the work put things away."""
+def _until_signal(work: Coroutine[Any, Any, Result]) -> Result:
+    """Runs to the end. Ctrl-C or SIGTERM lets the work put everything away, then exits with the
+    status that a shell expects; asked a second time, it ends at once (and the children with it).
+    """
+    asked: list[signal.Signals] = []
 
-    async def run() -> None:
+    async def run() -> Result:
         task = asyncio.ensure_future(work)
+
+        def stop(number: signal.Signals) -> None:
+            if asked:
+                os._exit(128 + number)
+            asked.append(number)
+            click.echo("stopping ...", err=True)
+            task.cancel()
+
         for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+            asyncio.get_running_loop().add_signal_handler(number, stop, number)
+        return await task
 
-    uvloop.run(run())
-
-
-@contextlib.contextmanager
-def _ctrl_c() -> Iterator[None]:
-    """Ctrl-C is an orderly end, with the exit status that a shell expects of it."""
     try:
-        yield
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(run())
+    except asyncio.CancelledError:
+        raise SystemExit(128 + asked[0] if asked else 1) from None
 
 
 @contextlib.contextmanager
