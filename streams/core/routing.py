@@ -128,11 +128,20 @@ def send(
             )
             turn.deliveries.append(delivery)
             sent.append(sent_of(delivery))
+            if delivery.epoch:
+                _begin_epoch(turn, delivery)
     inputs = {"cell": chosen[0].cell}
     if escalates:
         known = (*course.delivery_ids, *(one.delivery_id for one in sent))
         inputs |= schedule_escalation(turn, notification, category, chosen[0].step, known)
     turn.conclude(notification, "delivering", course.reason, inputs, deliveries=tuple(sent))
+
+
+def _begin_epoch(turn: Turn, delivery: Delivery) -> None:
+    """Notes that this epoch has begun, so that a redrive of the one before comes too late."""
+    bound = turn.policy.bounds.attempted_max
+    begun = replace(delivery, attempt=0)
+    turn.wait(attempted=retry.note(turn.waiting.attempted, begun, turn.now_ms, bound))
 
 
 def valid_until(turn: Turn, category: Category, notification: Notification, channel: str) -> int:

@@ -156,6 +156,7 @@ class Life:
     # -------------------------------------------------------------------------------------- compare
 
     def decides(self, entered: Input) -> None:
+        before = self.person.state.profile.destinations
         decision = self.person.decides(entered)
         self._learn_digests(decision)
         retries = {
@@ -171,7 +172,7 @@ class Life:
         assert found == expected, f"only core {found - expected}, only reference {expected - found}"
         assert [self._leaves(delivery) for delivery in decision.deliveries] == leaves
         assert decision.notify_at_ms == self.reference.next_due_ms
-        self._remember(decision)
+        self._remember(decision, before)
 
     def check(self) -> None:
         """What holds of any life, and a restart between any two steps."""
@@ -179,15 +180,15 @@ class Life:
         self.person.state = restarted(self.person.state)
         _waiting_is_told(self.person.state, self.latest)
 
-    def _remember(self, decision: Decision) -> None:
-        profile = self.person.state.profile
+    def _remember(self, decision: Decision, before: tuple[Destination, ...]) -> None:
+        known = {d.address for d in (*before, *self.person.state.profile.destinations)}
         for delivery in decision.deliveries:
             lives = sum(known == delivery.event_id for known, _, _ in self.reference.accepted)
             name = (delivery.delivery_id, delivery.epoch, delivery.attempt, lives)
             self.handed_over[name] += 1
             assert delivery.expires_at_ms > self.now_ms
             assert self.now_ms < delivery.valid_until_ms <= delivery.expires_at_ms
-            assert any(d.address == delivery.address for d in profile.destinations)
+            assert delivery.address in known
         self.deliveries += decision.deliveries
         self.dead += [letter.delivery for letter in decision.dead_letters if letter.delivery]
         for entry in decision.entries:

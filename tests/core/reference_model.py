@@ -494,8 +494,11 @@ class Reference:
         self, thing: Thing, category: Category, channel: str, to: Destination, step: int
     ) -> None:
         valid = self.valid_until(thing.priority, category, channel, thing.expires_ms)
-        known = self.answered.get(self.delivery_id(thing.subject, channel, to.destination_id, step))
+        name = self.delivery_id(thing.subject, channel, to.destination_id, step)
+        known = self.answered.get(name)
         epoch = known[0][0] + 1 if known else 0  # The same event, accepted again much later.
+        if known:
+            self.remember_answer(name, (epoch, 0), thing.expires_ms)
         self.leaves.append(
             Leaves(
                 thing.subject,

@@ -11,9 +11,11 @@ from tests.core.lives import Life
 from tests.core.strategies import Pick
 
 ANSWERS: tuple[Status, ...] = (
-    "retry", "retry", "rejected", "unregistered", "unregistered", "ambiguous", "stale", "killed",
+    "retry", "retry", "retry", "retry", "rejected", "unregistered", "unregistered", "ambiguous", "stale", "killed",
 )  # fmt: skip
-RECEIPTS = ("seen", "seen", "clicked", "delivered", "bounced", "soft_bounced", "complained")
+RECEIPTS = (
+    *["seen"] * 4, "clicked", "delivered", *["soft_bounced"] * 3, "bounced", "complained",
+)  # fmt: skip
 
 
 def born(pick: Pick) -> Life:
@@ -88,7 +90,8 @@ def receipt(life: Life, pick: Pick) -> None:
 def word(life: Life, pick: Pick) -> None:
     kind, name = pick(
         (
-            ("business", "paid"), ("business", "paid"), ("business", "signed"),
+            ("business", "paid"), ("business", "paid"), ("business", "paid"), ("business", "paid"),
+            ("business", "signed"), ("business", "paid"), ("business", "paid"),
             ("unsubscribed", "category:promo"), ("unsubscribed", "channel:email"),
             ("unsubscribed", None),
         )
@@ -103,13 +106,14 @@ def cancel(life: Life, pick: Pick) -> None:
 
 
 def kill_switch(life: Life, pick: Pick) -> None:
-    switches = ("all", "category:message", "campaign:spring", "kind:fcm", None, None, None, None)
+    named = ("all", "category:message", "campaign:spring", "campaign:spring", "kind:fcm")
+    switches = (*named, *[None] * 8)
     life.kills(pick(switches))
 
 
 Step = Callable[[Life, Pick], None]
 STEPS: tuple[Step, ...] = (
     event, event, event, several_events, several_events, replay, preference, reset, destination,
-    wait, wait, wait_for_the_next, wait_for_the_next, sleep_through, answer, answer, redrive,
+    wait, wait, wait_for_the_next, wait_for_the_next, sleep_through, *[answer] * 4, redrive,
     receipt, word, cancel, kill_switch,
 )  # fmt: skip

@@ -21,7 +21,7 @@ T = TypeVar("T")
 STARTS = (at("2026-03-27 20:00"), at("2026-10-23 20:00"))
 """Days before changes of clocks in Lisbon, New York and Lord Howe."""
 ZONES = ("UTC", "Europe/Lisbon", "Australia/Lord_Howe")
-EVENT_IDS = tuple(f"e{number}" for number in range(40))
+EVENT_IDS = tuple(f"e{number}" for number in range(80))
 STEPS_MS = (0, 0, 1, 30 * SECOND, 5 * MINUTE, 20 * MINUTE, HOUR, 3 * HOUR, 9 * HOUR, DAY)
 PLACES = (("phone", "fcm"), ("tablet", "apns"), ("mail", "email"), ("mobile", "sms"))
 WINDOWS = (
@@ -106,7 +106,7 @@ def a_category(pick: Pick, name: str, priority: Priority, mandatory: bool) -> Ca
         downgrade_to=("email",),
         expires_after_ms=pick((HOUR, DAY, 3 * DAY)),
         on_ambiguous=pick(("resend", "give_up")),
-        retry=RetryRule(pick((1, 2, 3)), 5 * SECOND, HOUR),
+        retry=RetryRule(pick((1, 3, 5)), 5 * SECOND, HOUR),
     )
 
 
@@ -124,7 +124,7 @@ def some_preferences(pick: Pick, now_ms: int) -> Preferences:
     """Choices of every kind; most of them leave most things on."""
     yes_or_no = pick((True, False))
     return Preferences(
-        default=pick((None, None, None, True, False)),
+        default=pick((*[None] * 6, True, False)),
         categories=pick(({}, {}, {"message": yes_or_no}, {"promo": True, "alert": False})),
         channels=pick(({}, {}, {"push": yes_or_no}, {"email": False})),
         cells=pick(({}, {}, {"message/push": yes_or_no}, {"promo/email": yes_or_no})),
