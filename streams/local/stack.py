@@ -20,6 +20,7 @@ from typing import Any, Literal
 import msgspec
 
 from streams import topics
+from streams.configuration.shape import table_of
 from streams.engine.topics_admin import create_topics
 from streams.local.authority import identity
 from streams.local.broker import EmbeddedBroker
@@ -188,7 +189,7 @@ def _overrides(
     if plan.partitions is not None:
         kafka["partitions"] = plan.partitions
     providers = {
-        settings.name: _changed(settings) for settings in provider_settings(known, ports, HOST)
+        settings.name: table_of(settings) for settings in provider_settings(known, ports, HOST)
     }
     return {
         "clock": plan.clock,
@@ -202,17 +203,6 @@ def _overrides(
         "engine": {"offsets_commit": "200ms", "web_port": ledger_port},
         **(STREAM_HISTORY if plan.clock == "stream" else {}),
     }
-
-
-def _changed(settings: msgspec.Struct) -> dict[str, Any]:
-    """Fields that are not at their defaults, as TOML wants them (it has no null)."""
-    default = type(settings)()
-    changed = {}
-    for field in settings.__struct_fields__:
-        value = getattr(settings, field)
-        if value is not None and value != getattr(default, field):
-            changed[field] = _changed(value) if isinstance(value, msgspec.Struct) else value
-    return changed
 
 
 def _child(name: str, options: list[object], url: str) -> Child:
