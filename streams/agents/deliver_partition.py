@@ -17,6 +17,7 @@ Invariants
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from functools import partial
@@ -89,8 +90,8 @@ class DeliverRunner:
         self._committed: dict[str, tuple[int, Mark]] = {}
         self._confirmed_at = 0.0
         self._stopping = False
-        self._taking = asyncio.Event()
         self._room = asyncio.Event()
+        self._commit_wanted = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._failed: asyncio.Future[None] | None = None
         self._log: OutcomeLog | None = None
@@ -118,9 +119,11 @@ class DeliverRunner:
             offset = _first_offset(topic, known, begin[topic], ends[topic])
             self._positions[topic] = TopicPositions(
                 offset,
-                marks.get(topic) or Mark(end, True, 0),
+                ends[topic],
+                marks.get(topic) or Mark(end, True, 0, offset),
                 answered.get(topic, {}),
                 self._settings.in_flight_max,
+                self._settings.ahead_slack,
             )
         context.seek({topic: p.next_offset for topic, p in self._positions.items()})
         worker.own(self._partition, True)
@@ -137,8 +140,9 @@ class DeliverRunner:
             asyncio.create_task(self._sweep()),
         ]
         try:
+            # Taking ends by itself when a stop begins; the others go on until the stop has ended.
             waiting = {*self._tasks, self._failed}
-            done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_EXCEPTION)
             for task in done:
                 if not task.cancelled():
                     task.result()
@@ -168,10 +172,16 @@ class DeliverRunner:
         return self._context.now_ms()
 
     def may_begin(self, item: Item) -> bool:
-        """The window, the lease, and not while stopping."""
+        """Named by a committed mark, inside the window, within the lease, and not stopping."""
+        if self._stopping:
+            return False
+        positions = self._positions[item.topic]
         leased = time.monotonic() - self._confirmed_at < self._settings.lease_ms / 1000
-        inside = self._positions[item.topic].may_send(item.entry)
-        return leased and inside and not self._stopping
+        if leased and positions.may_send(item.entry):
+            return True
+        if not leased or positions.is_inside(item.entry):
+            self._commit_wanted.set()
+        return False
 
     def killed_by(self, delivery: Delivery) -> str | None:
         """The kill switch that stops it."""
@@ -201,7 +211,7 @@ class DeliverRunner:
         """Takes from every topic that has room, critical ones first."""
         settings = self._settings
         turn = 0
-        while True:
+        while not self._is_stopping():
             turn += 1
             open_topics = [t for t in _rotated(self._topics, turn) if self._has_room(t)]
             if not open_topics:
@@ -211,12 +221,14 @@ class DeliverRunner:
             records = await self._context.take(
                 open_topics, settings.take_records_max, settings.take_ms_max
             )
-            if self._stopping:
-                return  # they stay for the next owner: their position is not committed
+            # Also while stopping: what was taken and is not answered is what the position is for.
             for record in records:
                 self._accept(record)
             for lane in self._lanes.values():
                 lane.pump()
+
+    def _is_stopping(self) -> bool:
+        return self._stopping
 
     def _has_room(self, topic: str) -> bool:
         return self._positions[topic].outstanding < self._settings.waiting_max
@@ -247,11 +259,19 @@ class DeliverRunner:
             lane.pump()
 
     async def _commit_now_and_then(self) -> None:
-        interval = self._settings.commit_interval_ms / 1000
+        settings = self._settings
         while True:
-            await asyncio.sleep(interval)
+            await asyncio.sleep(settings.commit_interval_ms_min / 1000)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(settings.commit_interval_ms / 1000):
+                    await self._commit_wanted.wait()
+            wanted = self._commit_wanted.is_set()
+            self._commit_wanted.clear()
             age = time.monotonic() - self._confirmed_at
-            await self._commit(confirm=age > self._settings.lease_ms / 3000)
+            await self._commit(confirm=age > settings.lease_ms / 3000)
+            if wanted:
+                for lane in self._lanes.values():
+                    lane.pump()
 
     async def _commit(
         self, *, clean: bool = False, confirm: bool = False, starting: bool = False
@@ -274,17 +294,16 @@ class DeliverRunner:
         if moved:
             await self._context.commit(moved)
             self._committed.update(states)
-            late = time.monotonic() - self._confirmed_at > self._settings.lease_ms / 1000
             self._confirmed_at = began
-            if late:
-                for lane in self._lanes.values():
-                    lane.pump()
+            for topic, (_, mark) in states.items():
+                self._positions[topic].committed(mark)
 
     def _is_worth_it(self, topic: str, state: tuple[int, Mark]) -> bool:
-        """A position that moved; or a mark that would make a successor read a long tail."""
+        """What moved; or a mark that would make a successor read a long tail."""
         position, mark = self._committed[topic]
         tail = state[1].outcomes_from - mark.outcomes_from
-        return position != state[0] or tail > TAIL_RECORDS_MAX
+        moved = (position, mark.send_below) != (state[0], state[1].send_below)
+        return moved or tail > TAIL_RECORDS_MAX
 
     async def _sweep(self) -> None:
         """Lets time pass for what cannot be sent: expiry, kill switches."""

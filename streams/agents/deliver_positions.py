@@ -9,12 +9,13 @@ these and the tail of ``outcomes`` a successor sorts every record into one of fo
     unsent      no answer, and sending cannot have begun         -> send
     new         never taken before                               -> send
 
-Sending may have begun for every unanswered record before the last answered one, and for at most
-``ahead_max`` records behind it, because that is how far sending is allowed to run ahead of durable
-answers (``Window``). After a clean stop it has begun for none.
+Three things bound what may have begun without an answer: a committed mark names the offset below
+which records may be sent (``send_below``); sending runs at most ``ahead_max`` records ahead of the
+last durable answer; and what was appended after the successor began was never the predecessor's.
+After a clean stop nothing is in doubt.
 
 Pure. Invariants: a position is committed only when everything before it is answered durably; a
-record is sent only inside the window.
+record is sent only when a committed mark names it, and inside the window.
 """
 
 from __future__ import annotations
@@ -35,6 +36,9 @@ class Mark(msgspec.Struct, frozen=True, array_like=True):
     """No answer to a record at or after the position is before this offset of ``outcomes``."""
     clean: bool
     ahead_max: int
+    """So many records behind the last answered one may have been sent."""
+    send_below: int
+    """Nothing at or after this offset has been sent."""
     version: int = 1
 
 
@@ -61,16 +65,16 @@ class Answered(msgspec.Struct, frozen=True):
 class Predecessor:
     """What the previous owner may have done with records of one topic."""
 
-    def __init__(self, mark: Mark, answered: Mapping[int, Answered]) -> None:
+    def __init__(self, mark: Mark, answered: Mapping[int, Answered], end: int) -> None:
         self._answered = dict(answered)
         self._last = max(answered, default=-1)
-        self._clean = mark.clean
-        self._ahead_left = 0 if mark.clean else mark.ahead_max
+        self._doubt_below = -1 if mark.clean else min(mark.send_below, end)
+        self._ahead_left = mark.ahead_max
 
-    @property
-    def concerns_nothing(self) -> bool:
-        """True when every further record is new."""
-        return not self._answered and self._ahead_left <= 0
+    def concerns(self, next_offset: int) -> bool:
+        """False when every record from ``next_offset`` on is new."""
+        in_doubt = next_offset < self._last or self._ahead_left > 0
+        return bool(self._answered) or (next_offset < self._doubt_below and in_doubt)
 
     def standing(self, offset: int, delivery_id: str) -> tuple[Standing, int]:
         """(what became of the next record of the topic, where its answer is or -1).
@@ -80,7 +84,7 @@ class Predecessor:
         answer = self._answered.pop(offset, None)
         if answer is not None and answer.delivery_id == delivery_id:
             return "answered", answer.outcome_offset
-        if self._clean:
+        if offset >= self._doubt_below:
             return "unsent", -1
         if offset < self._last:
             return "ambiguous", -1
@@ -108,18 +112,22 @@ class TopicPositions:
     """Records of one topic from the committed position on, and the window for sending."""
 
     def __init__(
-        self, position: int, mark: Mark, answered: Mapping[int, Answered], ahead_max: int
-    ) -> None:
+        self, position: int, end: int, mark: Mark, answered: Mapping[int, Answered],
+        ahead_max: int, slack: int,
+    ) -> None:  # fmt: skip
         self._entries: deque[Entry] = deque()
         self._next = position
         self._ranks = 0
         self._durable_rank = 0
         self._ahead_max = ahead_max
+        self._slack = slack
+        self._send_below = position
         # A successor must reckon with what the predecessor was allowed as well.
         self._marked_ahead_max = max(ahead_max, 0 if mark.clean else mark.ahead_max)
-        self._inherited_from = mark.outcomes_from
-        predecessor = Predecessor(mark, {o: a for o, a in answered.items() if o >= position})
-        self._predecessor = None if predecessor.concerns_nothing else predecessor
+        self._inherited = mark
+        ahead = {offset: answer for offset, answer in answered.items() if offset >= position}
+        predecessor = Predecessor(mark, ahead, end)
+        self._predecessor = predecessor if predecessor.concerns(position) else None
 
     @property
     def next_offset(self) -> int:
@@ -140,7 +148,7 @@ class TopicPositions:
         if self._predecessor is None:
             return entry, "unsent"
         standing, outcome_offset = self._predecessor.standing(offset, delivery_id)
-        if self._predecessor.concerns_nothing:
+        if not self._predecessor.concerns(self._next):
             self._predecessor = None
         if standing == "answered":
             self.answer(entry, outcome_offset)
@@ -148,8 +156,16 @@ class TopicPositions:
         return entry, standing
 
     def may_send(self, entry: Entry) -> bool:
-        """Whether ``entry`` is inside the window."""
+        """Whether ``entry`` is inside the window and a committed mark names it."""
+        return self.is_inside(entry) and entry.offset < self._send_below
+
+    def is_inside(self, entry: Entry) -> bool:
+        """Whether ``entry`` is inside the window: then only a commit can be missing."""
         return entry.rank <= self._durable_rank + self._ahead_max
+
+    def committed(self, mark: Mark) -> None:
+        """A mark was committed: what it names may be sent."""
+        self._send_below = mark.send_below
 
     def answer(self, entry: Entry, outcome_offset: int) -> None:
         """The answer to ``entry`` is durable."""
@@ -167,12 +183,14 @@ class TopicPositions:
         """Position and mark as they are now; "clean" only if nothing here is in doubt."""
         position = self._entries[0].offset if self._entries else self._next
         ahead = [e.outcome_offset for e in self._entries if e.outcome_offset >= 0]
+        in_doubt = any(e.doubtful and e.outcome_offset < 0 for e in self._entries)
+        send_below = self._next + self._slack
         if self._predecessor is not None:
-            ahead.append(self._inherited_from)
-        in_doubt = self._predecessor is not None or any(
-            e.doubtful and e.outcome_offset < 0 for e in self._entries
-        )
-        mark = Mark(min(ahead, default=outcomes_end), clean and not in_doubt, 0)
-        if not mark.clean:
-            mark = Mark(mark.outcomes_from, False, self._marked_ahead_max)
-        return position, mark
+            ahead.append(self._inherited.outcomes_from)
+            if not self._inherited.clean:
+                in_doubt = True
+                send_below = max(send_below, self._inherited.send_below)
+        outcomes_from = min(ahead, default=outcomes_end)
+        if clean and not in_doubt:
+            return position, Mark(outcomes_from, True, 0, position)
+        return position, Mark(outcomes_from, False, self._marked_ahead_max, send_below)

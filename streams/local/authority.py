@@ -47,11 +47,15 @@ class Identity(msgspec.Struct, frozen=True):
     vonage_secret: str
     webhook_secret: str
     vapid_key_pem: str
+    browser_key_pem: str
+    """Private half of the one subscription that the local push service can read."""
+    browser_auth: str
 
 
 def identity(folder: Path) -> Identity:
-    """Reads the identity kept in ``folder``; makes it when there is none."""
-    if not (folder / "identity.json").exists():
+    """Reads the identity kept in ``folder``; makes it when there is none, or an older kind."""
+    if not _is_complete(folder / "identity.json"):
+        shutil.rmtree(folder, ignore_errors=True)
         draft = folder.with_name(f"{folder.name}.{os.getpid()}.draft")
         draft.mkdir(parents=True, mode=0o700)
         try:
@@ -59,11 +63,29 @@ def identity(folder: Path) -> Identity:
             draft.rename(folder)
         except OSError:
             shutil.rmtree(draft, ignore_errors=True)
-            if not (folder / "identity.json").exists():  # else another process was quicker
+            if not _is_complete(folder / "identity.json"):  # else another process was quicker
                 raise
     content = json.loads((folder / "identity.json").read_text())
     files = {"certificate_file": str(folder / "server.pem"), "key_file": str(folder / "server.key")}
     return msgspec.convert(content | files, Identity)
+
+
+def _is_complete(path: Path) -> bool:
+    if not path.exists():
+        return False
+    made_here = {"certificate_file", "key_file"}
+    return set(Identity.__struct_fields__) - made_here <= set(json.loads(path.read_text()))
+
+
+def subscription(known: Identity) -> dict[str, str]:
+    """Attributes of a Web Push destination that the local push service can read."""
+    key = serialization.load_pem_public_key(public_pem(known.browser_key_pem))
+    assert isinstance(key, ec.EllipticCurvePublicKey)
+    point = key.public_bytes(
+        serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint
+    )
+    p256dh = base64.urlsafe_b64encode(point).decode().rstrip("=")
+    return {"p256dh": p256dh, "auth": known.browser_auth}
 
 
 def _make(folder: Path) -> None:
@@ -85,6 +107,8 @@ def _make(folder: Path) -> None:
         "vonage_secret": secrets.token_hex(8),
         "webhook_secret": "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode(),
         "vapid_key_pem": _key_pem(ec.generate_private_key(ec.SECP256R1())),
+        "browser_key_pem": _key_pem(ec.generate_private_key(ec.SECP256R1())),
+        "browser_auth": base64.urlsafe_b64encode(secrets.token_bytes(16)).decode().rstrip("="),
     }
     _write(folder / "identity.json", json.dumps(content, indent=1))
 

@@ -12,9 +12,11 @@ import time
 from collections.abc import Awaitable, Callable
 from urllib.parse import parse_qs, urlsplit
 
+import http_ece
 import jwt
 import msgspec
 from aiohttp import web
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from streams.local.authority import PROJECT, Identity, public_pem
@@ -38,12 +40,16 @@ class HttpProviders:
         self._twilio_authorization = "Basic " + base64.b64encode(pair).decode()
         self._vonage = (known.vonage_key, known.vonage_secret)
         self._webhook = Webhook(known.webhook_secret)
+        self._vapid_key = public_pem(known.vapid_key_pem)
+        self._browser_key = load_pem_private_key(known.browser_key_pem.encode(), None)
+        self._browser_auth = base64.urlsafe_b64decode(known.browser_auth + "==")
         self._access_tokens: set[str] = set()
         self._routes: tuple[tuple[str, Handler], ...] = (
             (f"/v1/projects/{PROJECT}/messages:send", self._fcm),
             ("/2010-04-01/", self._twilio),
             ("/webhooks/", self._webhooks),
             ("/services/", self._slack),
+            ("/push/", self._push),
             ("/sms/json", self._vonage_sms),
             ("/token", self._token),
         )
@@ -132,6 +138,30 @@ class HttpProviders:
             "webhook", delivery_id, notification_id, request.path, len(body)
         )
         return web.Response(status=204)
+
+    async def _push(self, request: web.BaseRequest, body: bytes) -> web.Response:
+        scheme, _, parameters = request.headers.get("authorization", "").partition(" t=")
+        try:
+            origin = f"{request.scheme}://{request.host}"
+            token = parameters.partition(",")[0]
+            jwt.decode(token, self._vapid_key, algorithms=["ES256"], audience=origin)
+            plain = http_ece.decrypt(
+                body, private_key=self._browser_key, auth_secret=self._browser_auth,
+                version="aes128gcm",
+            )  # fmt: skip
+        except (jwt.InvalidTokenError, http_ece.ECEException, ValueError):
+            return _json(403, {"error": "token or encryption"})
+        if scheme != "vapid" or not request.headers.get("ttl", "").isdigit():
+            return _json(400, {"error": "TTL"})
+        ours = msgspec.json.decode(plain)["flowstate"]
+        delivery_id = ours["delivery_id"]
+        if self._recorder.refuses("webpush", delivery_id):
+            return _json(503, {"error": "seeded fault"})
+        notification_id = ours["notification_id"]
+        await self._recorder.record(
+            "webpush", delivery_id, notification_id, request.path, len(body)
+        )
+        return web.Response(status=201, headers={"location": f"/message/{delivery_id}"})
 
     async def _slack(self, request: web.BaseRequest, body: bytes) -> web.Response:
         blocks = msgspec.json.decode(body).get("blocks", [])

@@ -142,7 +142,16 @@ def provider_settings(
             status_callback_url=f"{http}/status",
         ),
         s.SmtpSettings(host=host, port=ports.smtp, security="none"),
+        s.VonageSettings(
+            endpoint=http,
+            api_key=known.vonage_key,
+            api_secret=known.vonage_secret,
+            sender="Flowstate",
+            weight=0,  # takes over when Twilio is away
+        ),
         s.WebhookSettings(secrets=(known.webhook_secret,), addresses=local),
+        s.WebPushSettings(private_key_pem=known.vapid_key_pem, addresses=local),
+        s.SlackSettings(hosts=(host,), addresses=local),
     )
 
 

@@ -98,9 +98,13 @@ class Dispatcher:
         for provider in candidates:
             if self._is_killed(provider.name):
                 continue
+            paced_ms = provider.pace.wait_ms(delivery.address, now_ms)
+            if paced_ms:
+                return Wait(paced_ms, "destination_pace", alone=True)
             wait = self._try(provider, now_ms)
             if wait is None:
                 provider.in_flight += 1
+                provider.pace.sent(delivery.address, now_ms)
                 return provider
             if wait.for_ms < wait_ms or reason == "killed":
                 wait_ms, reason = min(wait.for_ms, wait_ms), wait.reason

@@ -18,10 +18,14 @@ from streams.sinks.fcm import Fcm
 from streams.sinks.guarded_client import GuardedTransport
 from streams.sinks.http_client import HttpTransport
 from streams.sinks.oauth import GoogleTokens
+from streams.sinks.pace import Pace
+from streams.sinks.slack import Slack
 from streams.sinks.smtp import Smtp
 from streams.sinks.smtp_client import SmtpTransport
 from streams.sinks.twilio import Twilio
+from streams.sinks.vonage import Vonage
 from streams.sinks.webhook import Webhook
+from streams.sinks.webpush import VapidTokens, WebPush
 
 Parts = tuple[Sink, Credentials, Transport]
 
@@ -44,6 +48,7 @@ class Provider:
         self.transport = transport
         self.breaker = Breaker(sink.settings.breaker)
         self.bucket = Bucket(now_ms) if sink.settings.quota_per_second is not None else None
+        self.pace = Pace(getattr(sink.settings, "destination_interval_ms", 0))
         self.in_flight = 0
 
 
@@ -90,6 +95,18 @@ def _webhook(settings: s.WebhookSettings) -> Parts:
     return Webhook(settings), NoCredentials(), _guarded(settings, settings.addresses)
 
 
+def _webpush(settings: s.WebPushSettings) -> Parts:
+    return WebPush(settings), VapidTokens(settings), _guarded(settings, settings.addresses)
+
+
+def _slack(settings: s.SlackSettings) -> Parts:
+    return Slack(settings), NoCredentials(), _guarded(settings, settings.addresses)
+
+
+def _vonage(settings: s.VonageSettings) -> Parts:
+    return Vonage(settings), NoCredentials(), _http(settings)
+
+
 def _guarded(settings: s.ProviderSettings, rules: s.AddressRules) -> GuardedTransport:
     return GuardedTransport(settings.http, rules, settings.in_flight_max)
 
@@ -98,6 +115,9 @@ _BUILDERS: dict[type[s.ProviderSettings], Callable[[Any], Parts]] = {
     s.ApnsSettings: _apns,
     s.FcmSettings: _fcm,
     s.TwilioSettings: _twilio,
+    s.VonageSettings: _vonage,
     s.SmtpSettings: _smtp,
+    s.WebPushSettings: _webpush,
     s.WebhookSettings: _webhook,
+    s.SlackSettings: _slack,
 }

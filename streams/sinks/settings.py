@@ -230,11 +230,18 @@ class DeliverSettings(msgspec.Struct, frozen=True):
     in_flight_max: int = 128
     """Of one topic and partition: how many records sending may run ahead of durable answers.
     Also the most that can be ambiguous after a kill."""
+    ahead_slack: int = 16
+    """Of one topic and partition: records that may be sent before a position has named them. 0
+    lets no unsent record be taken for a doubtful one after a crash, and costs a commit for each
+    record that comes alone."""
     waiting_max: int = 1_000
     """Of one lane: records taken and not yet answered, however far apart their offsets."""
     take_records_max: int = 500
     take_ms_max: int = 100
     commit_interval_ms: int = 200
+    """Positions are committed at least so often while they move ..."""
+    commit_interval_ms_min: int = 5
+    """... and, when a send waits for it, at most so often."""
     lease_ms: int = 8_000
     """A worker that has not confirmed its ownership for so long confirms it before it sends.
     Must be below the group's session timeout."""

@@ -114,6 +114,7 @@ class Twilio:
                 return Ambiguous("garbled_answer", excerpt(reply.body))
             return Accepted(sid)
         code = answer.get("code")
+        code = code if isinstance(code, int) else 0
         detail = f"{code} {answer.get('message', '')}"[:200] if code else excerpt(reply.body)
         after = retry_after_ms(reply, now_ms)
         if reply.status == 429 or code in THROTTLED:

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import uuid
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from tests.agents.delivering import WorkerArguments, names_with
 from tests.eventually import eventually
 
 ROOT = Path(__file__).parents[2]
-EXIT_DEADLINE_S = 40.0
+EXIT_DEADLINE_S = 60.0
 
 
 class Worker:
@@ -65,16 +65,39 @@ class DeliverBench:
         self.codec = Codec()
         self.workers: list[Worker] = []
         self.producer: Any = None
+        self._consumer: Any = None
+        self._known: dict[str, list[Any]] = {}
+        self._outcomes: list[dict[str, Any]] = []
         self.engine = EngineSettings(
             bootstrap=bootstrap,
             application=f"flowstate{self.suffix}",
             partitions=1,
-            data_folder=str(folder / "data"),
             web_enabled=False,
             session_timeout_ms=6_000,
             heartbeat_ms=1_000,
         )
         self.deliver = DeliverSettings(providers=servers.settings(), partitions=1, lease_ms=3_000)
+
+    async def open(self) -> None:
+        """Connects."""
+        await self.make_topics()
+        self.producer = AIOKafkaProducer(bootstrap_servers=self.bootstrap, linger_ms=5)
+        await self.producer.start()
+        self._consumer = AIOKafkaConsumer(
+            bootstrap_servers=self.bootstrap, enable_auto_commit=False,
+            auto_offset_reset="earliest", isolation_level="read_committed",
+        )  # fmt: skip
+        await self._consumer.start()
+
+    async def close(self) -> None:
+        """Ends every worker and disconnects."""
+        for worker in self.workers:
+            if worker.process.poll() is None:
+                worker.kill()
+        if self.producer is not None:
+            await self.producer.stop()
+        if self._consumer is not None:
+            await self._consumer.stop()
 
     async def make_topics(self) -> None:
         """Every topic of the role, one partition each."""
@@ -93,10 +116,11 @@ class DeliverBench:
         finally:
             await admin.close()
 
-    def start(self, crash_point: str = "", **changes: Any) -> Worker:
-        """A worker; ``changes`` are to its deliver settings."""
+    def start(self, crash_point: str = "", name: str = "first", **changes: Any) -> Worker:
+        """A worker with a data folder per name; ``changes`` are to its deliver settings."""
         deliver = msgspec.structs.replace(self.deliver, **changes)
-        arguments = WorkerArguments(self.suffix, self.engine, deliver)
+        engine = msgspec.structs.replace(self.engine, data_folder=str(self.folder / name))
+        arguments = WorkerArguments(self.suffix, engine, deliver)
         log_path = self.folder / f"worker-{len(self.workers)}.log"
         with log_path.open("wb") as log:
             process = subprocess.Popen(
@@ -112,11 +136,11 @@ class DeliverBench:
     async def send(self, deliveries: Iterable[Delivery]) -> None:
         """Appends deliveries to their topics; acknowledged when this returns."""
         sends = []
-        for delivery in deliveries:
+        url = f"http://127.0.0.1:{self.servers.ports.http}/webhooks/endpoint"
+        for given in deliveries:
+            hook = given.kind == "webhook"
+            delivery = msgspec.structs.replace(given, address=url) if hook else given
             topic = self.names.deliveries(delivery.kind, delivery.priority == "critical")
-            if delivery.kind == "webhook":
-                url = f"http://127.0.0.1:{self.servers.ports.http}/webhooks/endpoint"
-                delivery = msgspec.structs.replace(delivery, address=url)
             sends.append(
                 await self.producer.send(
                     topic, key=delivery.recipient_id.encode(), partition=0,
@@ -134,30 +158,36 @@ class DeliverBench:
         )  # fmt: skip
 
     async def read(self, topic: str) -> list[Any]:
-        """Every record of a topic."""
-        consumer = AIOKafkaConsumer(
-            bootstrap_servers=self.bootstrap, enable_auto_commit=False,
-            auto_offset_reset="earliest", isolation_level="read_committed",
-        )  # fmt: skip
-        await consumer.start()
-        try:
-            where = TopicPartition(topic, 0)
-            end = (await consumer.end_offsets([where]))[where]
-            consumer.assign([where])
-            consumer.seek(where, 0)
-            records: list[Any] = []
-            while await consumer.position(where) < end:
-                records += (await consumer.getmany(where, timeout_ms=1_000)).get(where, [])
-            return records
-        finally:
-            await consumer.stop()
+        """Every record of a topic; only what is new is fetched."""
+        where = TopicPartition(topic, 0)
+        known = self._known.setdefault(topic, [])
+        end = (await self._consumer.end_offsets([where]))[where]
+        next_offset = known[-1].offset + 1 if known else 0
+        if next_offset < end:
+            self._consumer.assign([where])
+            self._consumer.seek(where, next_offset)
+            while await self._consumer.position(where) < end:
+                known += (await self._consumer.getmany(where, timeout_ms=1_000)).get(where, [])
+        return known
 
     async def outcomes(self) -> list[dict[str, Any]]:
         """All outcomes, decoded."""
-        return [
-            self.codec.decode("outcome", record.value)
-            for record in await self.read(self.names.outcomes)
-        ]
+        records = await self.read(self.names.outcomes)
+        new = records[len(self._outcomes) :]
+        self._outcomes += [self.codec.decode("outcome", record.value) for record in new]
+        return self._outcomes
+
+    async def committed(self, kind: str) -> int:
+        """The committed position of a kind's normal topic; -1 for none."""
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap)
+        await admin.start()
+        try:
+            where = TopicPartition(self.names.deliveries(kind, False), 0)
+            group = f"{self.engine.application}-deliver"
+            found = await admin.list_consumer_group_offsets(group, partitions=[where])
+            return int(found[where].offset)
+        finally:
+            await admin.close()
 
     async def feedback(self) -> list[dict[str, Any]]:
         """All feedback, decoded."""
@@ -166,7 +196,7 @@ class DeliverBench:
             for record in await self.read(self.names.feedback)
         ]
 
-    async def answered(self, count: int, deadline_s: float = 40.0) -> list[dict[str, Any]]:
+    async def answered(self, count: int, deadline_s: float = 90.0) -> list[dict[str, Any]]:
         """Outcomes, once there are at least ``count``; fails at once when the worker has died."""
 
         async def enough() -> list[dict[str, Any]] | None:
@@ -192,18 +222,8 @@ async def make_deliver_bench(
     """A bench, cleaned up at the end."""
     async with provider_servers(folder / "providers", retry_share=retry_share) as servers:
         bench = DeliverBench(bootstrap, folder, servers)
-        await bench.make_topics()
-        bench.producer = AIOKafkaProducer(bootstrap_servers=bootstrap, linger_ms=5)
-        await bench.producer.start()
         try:
+            await bench.open()
             yield bench
         finally:
-            for worker in bench.workers:
-                if worker.process.poll() is None:
-                    worker.kill()
-            await bench.producer.stop()
-
-
-def ids(entries: Sequence[dict[str, Any]]) -> list[str]:
-    """Delivery ids in order."""
-    return [entry["delivery_id"] for entry in entries]
+            await bench.close()
