@@ -17,7 +17,6 @@ everything adds up.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import random
 import shutil
@@ -35,8 +34,9 @@ from streams.ledger.client import LedgerClient, LedgerError
 from streams.ledger.explain import explain
 from streams.ledger.explain import render as render_story
 from streams.ledger.reconcile import reconcile
-from streams.ledger.report import Report, render
-from streams.local.demo_producer import DemoProducer
+from streams.ledger.report import Report
+from streams.local.demo_producer import SLICE_EVENTS, DemoProducer
+from streams.local.demo_verdict import Verdict, digest_of, show, what_is_wrong
 from streams.local.demo_view import DemoView, Numbers
 from streams.local.garbage import Garbage, garbage
 from streams.local.population import population
@@ -58,6 +58,10 @@ KILL_SHARES = (0.25, 0.7)
 RETRY_SHARE = 0.01
 """Share of deliveries whose first try a stand-in provider answers with 503."""
 PARTITIONS = 8
+MARK = ".flowstate-demo"
+"""File in a data folder that says: a demo made this, a demo may wipe it."""
+SHOWN_EVENTS = frozenset({"crashed", "signalled", "killed", "restarting"})
+"""What is told of child processes; what is ordinary is left out."""
 
 
 class DemoOptions(msgspec.Struct, frozen=True):
@@ -75,43 +79,22 @@ class DemoFailedError(Exception):
     """The demo could not be carried through; the message says why."""
 
 
-class Verdict(msgspec.Struct, frozen=True):
-    """What the demo found: the books, their digest, and what is wrong if anything is."""
-
-    report: Report
-    digest: str
-    wrong: tuple[str, ...]
-
-
-def digest_of(report: Report) -> str:
-    """16 hex digits over everything that two runs with the same seed must agree on."""
-    text = json.dumps(report.totals(), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def what_is_wrong(report: Report, events: int, rubbish: int, killed: bool) -> tuple[str, ...]:
-    """Sentences for everything that does not add up; none for a good run."""
-    rubbish_events = len(topics.EVENTS)
-    letters = sum(report.dead_letters.values())
-    checks = (
-        (report.adds_up, "the audit found problems"),
-        (
-            report.accepted == events + rubbish_events,
-            f"{report.accepted:,} events were accepted, {events + rubbish_events:,} were sent",
-        ),
-        (report.still_open == 0, f"{report.still_open:,} events are still open"),
-        (letters == rubbish, f"{letters} dead letters, {rubbish} unreadable records were sent"),
-        (
-            killed or report.repeats == 0,
-            f"{report.repeats:,} messages were sent twice, and nothing was killed",
-        ),
-    )
-    return tuple(sentence for holds, sentence in checks if not holds)
+def wipe(folder: Path) -> None:
+    """Empties the demo's data folder. Refuses one with files that no demo has made."""
+    if folder.exists():
+        if any(folder.iterdir()) and not (folder / MARK).exists():
+            raise DemoFailedError(
+                f"{folder} has files in it that no demo has made; name an empty folder with --data"
+            )
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+    (folder / MARK).touch()
 
 
 async def run_demo(options: DemoOptions, console: Console) -> int:
     """All of it; the exit status. Raises ``DemoFailedError`` and what ``open_stack`` raises."""
-    shutil.rmtree(options.data, ignore_errors=True)
+    wipe(options.data)
+    crashes: list[str] = []
     plan = StackPlan(
         data=options.data,
         clock="stream",
@@ -121,10 +104,20 @@ async def run_demo(options: DemoOptions, console: Console) -> int:
         config=options.config,
     )
     with DemoView(console) as view:
+
+        def tell(event: Event) -> None:
+            if event.kind == "crashed":
+                crashes.append(event.name)
+            if event.kind in SHOWN_EVENTS:
+                view.say(f"  {event.text}" + (f"\n{event.tail}" if event.tail else ""))
+
         view.phase("starting Kafka, the registry, the providers and three roles")
-        async with open_stack(plan, lambda event: _tell(view, event), view.say) as stack:
-            verdict = await _first_of(Demo(options, stack, view).run(), stack.supervisor.wait())
+        async with open_stack(plan, tell, view.say) as stack:
+            demo = Demo(options, stack, view)
+            report = await _first_of(demo.run(), stack.supervisor.wait())
             view.finish()
+            wrong = what_is_wrong(report, *demo.sent, options.kill, crashes)
+            verdict = Verdict(report, digest_of(report), wrong)
             show(verdict, console, view.elapsed_s)
             await _show_a_story(stack, options, console)
             if options.keep:
@@ -185,12 +178,17 @@ class Demo:
         lines = read_trace(trace_path())[: self._options.events_max]
         return list(events_of(lines, self._options.seed))
 
-    async def run(self) -> Verdict:
+    @property
+    def sent(self) -> tuple[int, int]:
+        """(events, unreadable records) of a whole run."""
+        return len(self._events), len(self._rubbish)
+
+    async def run(self) -> Report:
         """Everything that is sent, and the audit."""
         async with self._progress:
             return await self._run()
 
-    async def _run(self) -> Verdict:
+    async def _run(self) -> Report:
         first_ms, last_ms = self._events[0].sent_at_ms, self._events[-1].sent_at_ms
         members = population(self._options.seed, first_ms - DAY_MS, self._stack.webhook_url)
         self._view.phase(f"{len(members):,} people choose")
@@ -203,14 +201,11 @@ class Demo:
         self._view.phase("time passes until nothing waits")
         await self._let_time_pass(last_ms)
         self._view.phase("balancing the books")
-        report = await self._audit()
-        killed = self._options.kill is not None
-        wrong = what_is_wrong(report, len(self._events), len(self._rubbish), killed)
-        return Verdict(report, digest_of(report), wrong)
+        return await self._audit()
 
     async def _send_events(self) -> None:
         draw = random.Random(f"{self._options.seed}/moments")
-        slices = 1 + (len(self._events) - 1) // 2_000
+        slices = -(-len(self._events) // SLICE_EVENTS)
         rubbish_after = draw.randrange(slices)
         kill_after = int(len(self._events) * draw.uniform(*KILL_SHARES))
         self._view.phase(f"{len(self._events):,} messages")
@@ -287,16 +282,6 @@ class Demo:
         )
 
 
-def show(verdict: Verdict, console: Console, elapsed_s: float) -> None:
-    """The books, the digest, the verdict."""
-    render(verdict.report, console)
-    console.print(f"totals digest {verdict.digest} (the same for every run with this seed)")
-    for sentence in verdict.wrong:
-        console.print(f"WRONG: {sentence}", style="bold red")
-    outcome = "failed" if verdict.wrong else "passed"
-    console.print(f"The demo {outcome} in {elapsed_s:.0f} s.", style="bold")
-
-
 async def _received(url: str) -> dict[str, int]:
     """Messages that the stand-in providers accepted, by kind; empty when they do not answer."""
     try:
@@ -309,8 +294,8 @@ async def _received(url: str) -> dict[str, int]:
 
 
 async def _first_of(
-    wanted: Coroutine[Any, Any, Verdict], watch: Coroutine[Any, Any, None]
-) -> Verdict:
+    wanted: Coroutine[Any, Any, Report], watch: Coroutine[Any, Any, None]
+) -> Report:
     """The wanted result, unless ``watch`` (which only ever fails) fails first."""
     work, guard = asyncio.create_task(wanted), asyncio.create_task(watch)
     try:
@@ -323,9 +308,3 @@ async def _first_of(
         for task in (work, guard):
             task.cancel()
         await asyncio.gather(work, guard, return_exceptions=True)
-
-
-def _tell(view: DemoView, event: Event) -> None:
-    """Says what happens to a child process; what is ordinary is left out."""
-    if event.kind in {"crashed", "signalled", "killed", "restarting"}:
-        view.say(f"  {event.text}" + (f"\n{event.tail}" if event.tail else ""))
