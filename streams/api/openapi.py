@@ -21,6 +21,7 @@ REF = "#/components/schemas/{name}"
 ALWAYS = ("malformed", "too_large", "too_many_requests", "unavailable")
 """Kinds of problems that any route may answer."""
 WITH_BODY = ("unsupported_media_type", "invalid")
+WITH_PARAMETERS = ("invalid", "not_found")
 WITH_KEY = ("unauthenticated", "forbidden")
 
 
@@ -112,6 +113,7 @@ def _responses(route: Route, schemas: dict[int, Any]) -> dict[str, Any]:
     found = {str(status): _reply(one, schemas) for status, one in sorted(route.replies.items())}
     kinds = [*ALWAYS, *route.refusals]
     kinds += WITH_BODY if route.body is not None else ()
+    kinds += WITH_PARAMETERS if route.parameters else ()
     kinds += WITH_KEY if route.scope is not None else ()
     for kind in dict.fromkeys(kinds):
         about = KINDS[kind]
