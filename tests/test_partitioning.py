@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
+from aiokafka.partitioner import DefaultPartitioner
 from aiokafka.partitioner import murmur2 as murmur2_of_aiokafka
 from hypothesis import given
 from hypothesis import strategies as st
@@ -30,6 +31,13 @@ def test_vectors_of_kafka(data: bytes, expected: int) -> None:
 @given(st.binary(max_size=300))
 def test_the_same_as_aiokafka(data: bytes) -> None:
     assert murmur2(data) == murmur2_of_aiokafka(data) & 0xFFFFFFFF
+
+
+@given(st.binary(max_size=40), st.integers(1, 300))
+def test_the_same_partition_as_aiokafka(key: bytes, partitions: int) -> None:
+    """For any number of partitions: only one that is no power of two shows the sign bit."""
+    every = list(range(partitions))
+    assert partition_for(key, partitions) == DefaultPartitioner()(key, every, every)
 
 
 def test_partition_is_in_range_and_spreads() -> None:

@@ -135,14 +135,12 @@ class Life:
         "issued",
         "latest",
         "retries",
-        "source",
         "start_ms",
         "waiting",
     )
 
     def __init__(self, fact: Fact) -> None:
         self.start_ms = fact.decided_at_ms
-        self.source = fact.source
         self.latest = fact
         self.ended: Fact | None = None
         self.waiting: Fact | None = None
@@ -256,7 +254,7 @@ class Subject:
         """Folds the next entry, in the order of offset and index."""
         if fact.verdict in REPEATS:
             self.repeats.append(fact)
-        elif not self.lives or _starts_life(fact, self.lives[-1]):
+        elif not self.lives or fact.decides_record:
             self.lives.append(Life(fact))
         else:
             self.lives[-1].add(fact)
@@ -277,10 +275,6 @@ class Subject:
         if self.repeats:
             return Status("duplicate", self.repeats[-1].reason)
         return None
-
-
-def _starts_life(fact: Fact, current: Life) -> bool:
-    return fact.decides_record and fact.source != current.source
 
 
 def facts_of(decision: Mapping[str, Any], offset: int) -> Iterable[Fact]:
