@@ -152,6 +152,7 @@ def providers(**options: Any) -> None:
 
 @main.command(short_help="Serve schemas/ as a schema registry.")
 @click.option("--data", type=FOLDER, default=".flowstate/registry", show_default=True)
+@click.option("--host", default="127.0.0.1", show_default=True, help="0.0.0.0 in a container.")
 @click.option("--port", type=int, default=8081, show_default=True, help="0: any free.")
 @configured
 def registry(**options: Any) -> None:
@@ -239,7 +240,7 @@ def topology(**options: Any) -> None:
     drawing.topology(**options)
 
 
-@main.group("config", short_help="Check the configuration.")
+@main.group("config", short_help="Check the configuration, or look keys up.")
 def config_group() -> None:
     """Look at the configuration."""
 
@@ -256,6 +257,21 @@ def config_check(**options: Any) -> None:
     from streams.commands import cluster
 
     cluster.config_check(**options)
+
+
+@config_group.command("reference", short_help="Print every key, its default and its meaning.")
+@click.option("--write", type=FILE, help="Write it to this file, not to standard output.")
+@configured
+def config_reference(**options: Any) -> None:
+    """Print every key of flowstate.toml with its default and its meaning.
+
+    \b
+    Example:
+      flowstate config reference | less
+    """
+    from streams.commands import reference
+
+    reference.config_reference(**options)
 
 
 # ------------------------------------------------------------------------------------ the records

@@ -125,7 +125,7 @@ def providers(
         _until_signal(run())
 
 
-def registry(data: Path, port: int, config: Path | None, bootstrap: str | None) -> None:
+def registry(data: Path, host: str, port: int, config: Path | None, bootstrap: str | None) -> None:
     """Serves the schemas until Ctrl-C."""
     _need_ports([port], data)
 
@@ -133,7 +133,7 @@ def registry(data: Path, port: int, config: Path | None, bootstrap: str | None) 
         click.echo(f"the schema registry listens on {url}; try: curl {url}/subjects")
 
     with _failures():
-        _until_signal(serve(data, "127.0.0.1", port, ready))
+        _until_signal(serve(data, host, port, ready))
 
 
 def _until_signal(work: Coroutine[Any, Any, Result]) -> Result:
