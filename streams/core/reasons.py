@@ -57,7 +57,7 @@ _TABLE = (
     Reason("opted_out", "preferences", "The recipient does not want it ({cell})."),
     Reason("muted", "preferences", "The recipient muted {muted}."),
     Reason("snoozed", "preferences", "The recipient snoozed notifications."),
-    Reason("no_destination", "routing", "The recipient has no usable address on {channels}."),
+    Reason("preference_ignored", "preferences", "Some of the preferences could not be used."),
     # 6. quiet hours
     Reason("quiet_hours", "quiet_hours", "It is quiet time for the recipient ({zone})."),
     # 7. digest
@@ -67,7 +67,6 @@ _TABLE = (
     Reason("digest_crowded", "digest", "The digest had to close: too much waits for one person."),
     Reason("digest_choice", "digest", "The recipient chose to be told at once."),
     Reason("digest_empty", "digest", "Everything in the digest had been withdrawn."),
-    Reason("digest_outlived", "digest", "Everything in the digest had expired or was muted."),
     # 8. rate limit
     Reason("rate_limited", "rate_limit", "The limit {limit} was used up."),
     # 9. route, answers
@@ -78,6 +77,7 @@ _TABLE = (
     Reason("escalation_ended", "routing", "No further channel is needed ({by})."),
     Reason("step_ended", "routing", "A further channel was waiting, and is not needed ({by})."),
     Reason("fallback", "routing", "The address was gone: another channel is tried ({cell})."),
+    Reason("no_destination", "routing", "The recipient has no usable address on {channels}."),
     Reason("retry_scheduled", "retry", "The provider could not take it ({answer}); trying again."),
     Reason("retried", "retry", "Attempt {attempt}."),
     Reason("retry_ended", "retry", "No further attempt is needed ({by})."),
@@ -95,7 +95,6 @@ _TABLE = (
     Reason("held_overflow", "bounds", "Too much already waits for this person ({limit})."),
     Reason("retries_overflow", "bounds", "Too many deliveries already wait ({limit})."),
     Reason("preferences_too_large", "bounds", "The preferences are larger than {limit} bytes."),
-    Reason("preference_ignored", "preferences", "Some of the preferences could not be used."),
     Reason("destination_too_large", "bounds", "The address is larger than {limit} bytes."),
     Reason("destination_removed", "destinations", "The address was removed ({why})."),
     Reason("undecodable", "decode", "The record could not be read."),

@@ -11,7 +11,8 @@ from tests.core.lives import Life
 from tests.core.strategies import Pick
 
 ANSWERS: tuple[Status, ...] = (
-    "retry", "retry", "retry", "retry", "rejected", "unregistered", "unregistered", "ambiguous", "stale", "killed",
+    "retry", "retry", "retry", "retry", "rejected", "unregistered", "unregistered", "ambiguous",
+    "stale", "killed",
 )  # fmt: skip
 RECEIPTS = (
     *["seen"] * 4, "clicked", "delivered", *["soft_bounced"] * 3, "bounced", "complained",

@@ -1,0 +1,119 @@
+"""State parts as bytes: what older releases stored is read, what newer ones add is not lost sight
+of, and the due time stands in front."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from streams.core import state_codec
+from streams.core.decide import decide
+from streams.core.model import (
+    Activity,
+    Held,
+    Notification,
+    Profile,
+    RecipientState,
+    Waiting,
+    Wake,
+    struct_to_dict,
+)
+from streams.core.policy import Category
+from tests.core.build import PHONE, T0, Person, a_policy, encoded
+
+STORED = json.loads((Path(__file__).parent / "data" / "state_v1.json").read_text())
+DECODERS: dict[str, Any] = {
+    "profile": state_codec.decode_profile,
+    "activity": state_codec.decode_activity,
+    "waiting": state_codec.decode_waiting,
+}
+
+
+def stored(part: str) -> bytes:
+    return base64.b64decode(STORED[part])
+
+
+def as_json(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return {"base64": base64.b64encode(value).decode()}
+    if isinstance(value, dict):
+        return {name: as_json(item) for name, item in value.items()}
+    return [as_json(item) for item in value] if isinstance(value, list) else value
+
+
+def contains(actual: Any, expected: Any) -> bool:
+    """Everything expected is there; fields that were added later may be there too."""
+    if isinstance(expected, dict) and "base64" not in expected:
+        return all(name in actual and contains(actual[name], expected[name]) for name in expected)
+    if isinstance(expected, list):
+        return len(actual) == len(expected) and all(map(contains, actual, expected))
+    return bool(actual == expected)
+
+
+@pytest.mark.parametrize("part", ["profile", "activity", "waiting"])
+def test_what_release_1_stored_is_read(part: str) -> None:
+    found = as_json(struct_to_dict(DECODERS[part](stored(part))))
+    assert contains(found, STORED["expected"][part])
+
+
+def test_what_release_1_stored_goes_on() -> None:
+    state = RecipientState("ana", 1, *(DECODERS[part](stored(part)) for part in DECODERS))
+    policy = a_policy(Category("message"), Category("like"), Category("marketing"))
+    due_ms = state_codec.next_due_ms(state.waiting)
+    assert due_ms == 1_763_000_030_000
+    decision = decide(state, Wake("ana"), 1_763_030_000_000, policy)
+    said = {f"{entry.verdict} {entry.reason}" for entry in decision.entries}
+    assert "digest_closed digest_due" in said
+    assert decision.state != state
+    assert all(part is not None for part in encoded(decision.state))
+
+
+def test_fields_that_a_newer_release_added_do_not_hinder() -> None:
+    newer = msgspec.msgpack.decode(msgspec.msgpack.encode(Profile(1)))
+    value = msgspec.msgpack.encode([*newer, "added", {"later": 1}])
+    assert state_codec.decode_profile(value) == Profile(1)
+
+
+def test_nothing_to_keep_is_no_record() -> None:
+    assert state_codec.encode_profile(Profile()) is None
+    assert state_codec.encode_activity(Activity()) is None
+    assert state_codec.encode_waiting(Waiting()) is None
+    assert state_codec.decode_profile(None) == Profile()
+    assert state_codec.decode_activity(None) == Activity()
+    assert state_codec.decode_waiting(None) == Waiting()
+
+
+def test_the_due_time_stands_in_front() -> None:
+    told = Notification("n", "message", "normal", T0, T0, T0 + 9, {})
+    later, sooner = (Held(told, T0 + ms, "scheduled", T0) for ms in (7, 3))
+    waiting = Waiting(held=(later, sooner))
+    value = state_codec.encode_waiting(waiting)
+    assert value is not None
+    assert value[:8] == (T0 + 3).to_bytes(8)
+    assert state_codec.due_of_waiting(value) == T0 + 3
+    only_marks = state_codec.encode_waiting(Waiting(lookbacks={"a|b": T0}))
+    assert state_codec.due_of_waiting(only_marks) is None
+    assert state_codec.due_of_waiting(None) is None
+
+
+def test_damage_is_an_error_of_its_own() -> None:
+    with pytest.raises(msgspec.DecodeError):
+        state_codec.decode_profile(b"\xc1")
+
+
+def test_an_untouched_part_is_the_same_object() -> None:
+    ana = Person(a_policy(), PHONE)
+    before = ana.state
+    ana.gets("e1")
+    assert ana.state.profile is before.profile
+    assert ana.state.waiting is before.waiting
+    assert ana.state.activity is not before.activity
+    after = ana.state
+    ana.gets("e1")
+    assert ana.verdicts[-1] == "duplicate duplicate"
+    assert ana.state is after
