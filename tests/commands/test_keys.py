@@ -1,0 +1,31 @@
+"""``flowstate keys``, as a person types it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from click.testing import CliRunner
+
+from streams.api.keys import KeyRing
+from streams.commands.keys import keys
+
+
+def test_make_list_and_revoke(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    runner = CliRunner()
+    file = ["--file", str(path)]
+    made = runner.invoke(keys, ["create", "billing", "--scope", "produce", "--days", "30", *file])
+    assert made.exit_code == 0, made.output
+    token = made.stdout.strip()
+    key = KeyRing(path, 0).find(token, 0)
+    assert key is not None
+    assert key.scopes == ("produce",)
+    listed = runner.invoke(keys, ["list", *file])
+    assert key.key_id in listed.output
+    assert "works until" in listed.output
+    assert token.rpartition("_")[2] not in listed.output
+    assert runner.invoke(keys, ["revoke", key.key_id, *file]).exit_code == 0
+    assert "revoked" in runner.invoke(keys, ["list", *file]).output
+    assert KeyRing(path, 0).find(token, 0) is None
+    assert runner.invoke(keys, ["revoke", "nobody", *file]).exit_code != 0
+    assert runner.invoke(keys, ["create", "x", *file]).exit_code == 2
