@@ -14,6 +14,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+CLOCK_BACK_MS_MAX = 1_000
 BURST_MS = 250
 """A bucket holds so much of its rate, and at least one token."""
 
@@ -89,7 +90,12 @@ class Bucket:
         self._tokens += 1
 
     def _refill(self, now_ms: int) -> None:
-        elapsed = max(0, now_ms - self._at_ms)
+        if now_ms <= self._at_ms:
+            # A clock that went back must not give the same time twice, nor stop us for hours.
+            if self._at_ms - now_ms > CLOCK_BACK_MS_MAX:
+                self._at_ms = now_ms
+            return
+        elapsed = now_ms - self._at_ms
         burst = max(1.0, self._rate * BURST_MS / 1000)
         self._tokens = min(burst, self._tokens + self._rate * elapsed / 1000)
         self._at_ms = now_ms

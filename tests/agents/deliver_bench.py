@@ -136,10 +136,11 @@ class DeliverBench:
     async def send(self, deliveries: Iterable[Delivery]) -> None:
         """Appends deliveries to their topics; acknowledged when this returns."""
         sends = []
-        url = f"http://127.0.0.1:{self.servers.ports.http}/webhooks/endpoint"
+        base = f"http://127.0.0.1:{self.servers.ports.http}"
+        paths = {"webhook": "/webhooks/1", "webpush": "/push/1", "chat": "/services/1"}
         for given in deliveries:
-            hook = given.kind == "webhook"
-            delivery = msgspec.structs.replace(given, address=url) if hook else given
+            path = paths.get(given.kind)
+            delivery = msgspec.structs.replace(given, address=base + path) if path else given
             topic = self.names.deliveries(delivery.kind, delivery.priority == "critical")
             sends.append(
                 await self.producer.send(

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from streams.local.authority import subscription
 from streams.local.providers import Ports, provider_servers
 from streams.sinks.settings import ApnsSettings
 from tests.agents.deliver_bench import DeliverBench, make_deliver_bench
@@ -34,8 +35,13 @@ async def bench(
 
 
 async def test_every_kind_reaches_its_provider_and_is_answered(bench: DeliverBench) -> None:
-    sent = [delivery(10 * n + k, kind) for n in range(20) for k, kind in enumerate(KINDS)]
-    sent += [delivery(1_000 + k, kind, priority="critical") for k, kind in enumerate(KINDS)]
+    keys = subscription(bench.servers.identity)
+    kinds = (*KINDS, "webpush", "chat")
+    sent = [
+        delivery(10 * n + k, kind, attributes=keys, priority=priority)
+        for n, priority in enumerate(["critical"] + ["normal"] * 10)
+        for k, kind in enumerate(kinds)
+    ]
     worker = bench.start()
     await bench.send(sent)
     outcomes = await bench.answered(len(sent))

@@ -1,0 +1,46 @@
+"""Unsubscribe links cannot be made by anybody else."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streams.sinks.settings import UnsubscribeSettings
+from streams.sinks.unsubscribe import Unsubscribe, link, verify
+
+SETTINGS = UnsubscribeSettings(base_url="https://example.com/", secrets=("new", "old"))
+ABOUT = Unsubscribe("recipient-1", "message", "email")
+
+
+def token_of(settings: UnsubscribeSettings = SETTINGS) -> str:
+    made = link(settings, ABOUT)
+    assert made is not None
+    assert made.startswith("https://example.com/u/")
+    return made.rpartition("/")[2]
+
+
+def test_a_link_says_what_it_is_about_to_us_alone() -> None:
+    assert verify(SETTINGS, token_of()) == ABOUT
+    assert verify(UnsubscribeSettings("https://x", ("other",)), token_of()) is None
+
+
+def test_links_made_before_a_rotation_go_on_working() -> None:
+    before = UnsubscribeSettings(base_url="https://example.com/", secrets=("old",))
+    assert verify(SETTINGS, token_of(before)) == ABOUT
+
+
+def test_without_a_secret_there_are_no_links() -> None:
+    assert link(UnsubscribeSettings(base_url="https://example.com/"), ABOUT) is None
+    assert verify(UnsubscribeSettings(), token_of()) is None
+
+
+@given(st.text(max_size=100) | st.binary(max_size=80).map(bytes.hex))
+def test_what_we_did_not_sign_is_nothing(token: str) -> None:
+    assert verify(SETTINGS, token) is None
+
+
+def test_every_changed_character_is_noticed() -> None:
+    token = token_of()
+    for place in range(len(token) - 1):
+        changed = token[:place] + ("A" if token[place] != "A" else "B") + token[place + 1 :]
+        assert verify(SETTINGS, changed) is None
