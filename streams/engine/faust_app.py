@@ -11,6 +11,7 @@ revocation before the group goes on.
 from __future__ import annotations
 
 import logging
+import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,7 @@ class EngineApp(faust.App):
 
     def __init__(self, role: RoleSpec, settings: EngineSettings) -> None:
         self.role = role
+        port = settings.web_port or _free_port(settings.web_host)
         folder = Path(settings.data_folder) / role.name
         folder.mkdir(parents=True, exist_ok=True)
         super().__init__(
@@ -109,9 +111,8 @@ class EngineApp(faust.App):
             web_enabled=settings.web_enabled,
             web_host=settings.web_host,
             web_bind=settings.web_host,
-            web_port=settings.web_port,
-            canonical_url=settings.advertised_url
-            or f"http://{settings.web_host}:{settings.web_port}",
+            web_port=port,
+            canonical_url=settings.advertised_url or f"http://{settings.web_host}:{port}",
             worker_redirect_stdouts=False,
             autodiscover=False,
         )
@@ -185,3 +186,10 @@ class EngineApp(faust.App):
     async def commit_positions(self, positions: Mapping[TopicPartition, Committed]) -> None:
         """Commits with this member's generation; raises ``Fenced`` when it is over."""
         await self._group.member.commit_positions(positions)
+
+
+def _free_port(host: str) -> int:
+    """A port that nobody listens on now; others must be told it before the server binds it."""
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])

@@ -30,6 +30,9 @@ class Fence(msgspec.Struct, frozen=True, array_like=True):
     policy_version: str = ""
     batch_number: int = 0
     """Counts the transactions of this partition, 1 first."""
+    began: dict[str, int] = {}
+    """Input topic -> where this batch began, if that is not where the fence before it ended:
+    batches that had no effect came between them, and were decided at clocks of their own."""
 
 
 _encoder = msgspec.msgpack.Encoder()

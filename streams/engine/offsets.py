@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError
 
 from streams.engine.roles import Committed, Fenced
 
@@ -71,6 +72,10 @@ class OffsetCommitter:
         except Fenced:
             # Only displays suffer: the fence record decides where anybody goes on.
             log.info("group offsets not committed: the group is rebalancing")
+            return
+        except KafkaError as error:
+            # Nor must an outage end this task: the displays would stand still for ever.
+            log.warning("group offsets not committed: %s", error)
             return
         if partition is None:
             self._sent.update({tp: committed.offset for tp, committed in changed.items()})

@@ -25,7 +25,6 @@ from streams.engine import fence
 from streams.engine.api import Batch, Due, PartitionLogic, Result, TemporarilyUnavailable
 from streams.engine.context import Context
 from streams.engine.order import Taken, Turns, WallOrder
-from streams.engine.restore import Restorer
 from streams.engine.starting import positions_to_begin
 from streams.engine.stateful import StatefulRole
 from streams.engine.store import Followed, PartitionStore
@@ -54,9 +53,14 @@ class StatefulRunner:
             role.name, context.partition, context.settings, context.worker.crash_points
         )
         self._fence = fence.Fence(positions={})
+        self._fenced: dict[str, int] = {}
+        """Positions in the latest fence record."""
+        self._batch_began: dict[str, int] = {}
         self._followed = Followed(role.changelog, 0)
         self._append_times: dict[str, int] = {}
         self._unwritten_since: float | None = None
+        self._began_at = time.monotonic()
+        self._catch_up_noted = False
         self._stopping = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -84,6 +88,7 @@ class StatefulRunner:
         self._followed = Followed(self._role.changelog, progress.position)
         value = self._store.get(FENCE)
         self._fence = fence.Fence(positions={}) if value is None else fence.decode(value)
+        self._fenced = self._fence.positions
         positions = await positions_to_begin(
             context, self._role, self._fence, value is not None, self._restorer.complete_from_start
         )
@@ -99,6 +104,7 @@ class StatefulRunner:
         """Batches and wake-ups until stopped."""
         tick_s = self._context.settings.tick_ms / 1000
         next_tick = time.monotonic() + tick_s
+        self._began_at = time.monotonic()
         self._idle.clear()
         try:
             while not self._stopping.is_set():
@@ -147,6 +153,7 @@ class StatefulRunner:
         after_ms = self._logic.clock_after(batch) if self._stream_time else clock_ms
         for record in taken.records:
             self._append_times[record.topic] = record.timestamp
+        self._batch_began = fenced.positions
         self._fence = _with_positions(fenced, taken.positions)
         await self._apply(result, "batch", clock_ms, after_ms)
         context.progress()
@@ -195,6 +202,7 @@ class StatefulRunner:
             now_ms=now_ms,
             policy_version=getattr(self._logic, "policy_version", ""),
             batch_number=fenced.batch_number + 1,
+            began=self._differently(self._batch_began) if kind == "batch" else {},
         )
         changes = [*result.changes.items(), (FENCE, fence.encode(self._fence))]
         began = time.perf_counter()
@@ -203,16 +211,22 @@ class StatefulRunner:
         context.crash_point("before_store_write")
         self._followed = Followed(self._role.changelog, next_offset)
         self._store.write(changes, result.due, self._followed)
+        self._fenced = self._fence.positions
         context.crash_point("after_store_write")
         self._unwritten_since = None
         context.crash_point("before_offset_commit")
         covered = {context.tp(topic): at for topic, at in self._fence.positions.items()}
         context.worker.offsets.note(covered)
 
+    def _differently(self, began: dict[str, int]) -> dict[str, int]:
+        """Where a batch began, of topics whose fenced position says something else."""
+        return {t: at for t, at in began.items() if at != self._fenced.get(t, 0)}
+
     # -- time
 
     async def _tick(self) -> None:
         settings = self._context.settings
+        self._note_catch_up()
         if self._order.caught_up and not self._order.holding:
             self._context.metrics.enter("running")
             while await self._wake() and self._stream_time and not self._stopping.is_set():
@@ -220,6 +234,17 @@ class StatefulRunner:
         unwritten_s = time.monotonic() - (self._unwritten_since or time.monotonic())
         if unwritten_s * 1000 >= settings.idle_fence_ms:
             await self._write(Result(), "idle", self._fence, self._fence.clock_ms)
+
+    def _note_catch_up(self) -> None:
+        """Says once when no event has been decided yet because control topics take so long."""
+        waited_ms = (time.monotonic() - self._began_at) * 1000
+        late = waited_ms > self._context.settings.first_catch_up_ms_log
+        if late and not self._order.caught_up and not self._catch_up_noted:
+            self._catch_up_noted = True
+            log.warning(
+                "partition %d still catches up its control topics; no event is decided before",
+                self._context.partition,
+            )
 
     async def _wake(self) -> bool:
         """Releases what is due, at most ``wake_owners_max`` owners. Whether there was anything."""
@@ -248,33 +273,6 @@ class StatefulRunner:
         context.metrics.woken.inc(len(due))
         context.progress()
         return True
-
-
-class StandbyRunner:
-    """A warm copy of a partition that another worker owns. Implements ``PartitionRunner``."""
-
-    def __init__(self, context: Context, role: StatefulRole) -> None:
-        self._context = context
-        self._store = PartitionStore(role.folder(context), context.worker.memory)
-        self._restorer: Restorer = role.restorer(
-            context, self._store, role.logic_factory(context.partition)
-        )
-        self._task: asyncio.Task[None] | None = None
-
-    async def start(self) -> None:
-        """Opens what is there and catches up."""
-        self._context.metrics.enter("standby")
-        await self._restorer.begin()
-
-    async def run(self) -> None:
-        """Follows the changelog until cancelled."""
-        await self._restorer.follow()
-
-    async def stop(self, graceful: bool) -> None:
-        """Closes the store; what it has is a head start for whoever opens it next."""
-        self._restorer.leave()
-        self._store.close()
-        self._context.metrics.enter(None)
 
 
 def _with_positions(fenced: fence.Fence, positions: dict[str, int]) -> fence.Fence:

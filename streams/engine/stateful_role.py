@@ -10,9 +10,10 @@ from typing import Any
 
 from streams.engine.context import Context
 from streams.engine.order import Turns
-from streams.engine.partition import StandbyRunner, StatefulRunner
+from streams.engine.partition import StatefulRunner
 from streams.engine.roles import Follow, PartitionContext, RoleSpec, WorkerService
 from streams.engine.settings import EngineSettings
+from streams.engine.standby import StandbyRunner
 from streams.engine.stateful import StatefulRole
 from streams.topics import TopicSpec
 

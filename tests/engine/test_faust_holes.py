@@ -228,7 +228,7 @@ def _as_fetch_result(buffer: Any) -> Any:
 
 async def test_our_app_closes_them(tmp_path: Path) -> None:
     """The settings and overrides that the tests above name, on a real ``EngineApp``."""
-    settings = EngineSettings(bootstrap="127.0.0.1:1", data_folder=str(tmp_path), web_port=1)
+    settings = EngineSettings(bootstrap="127.0.0.1:1", data_folder=str(tmp_path), web_port=6_066)
     role = RoleSpec(
         name="decide",
         lanes=(Lane("control", ("preferences",), 10),),
@@ -243,10 +243,22 @@ async def test_our_app_closes_them(tmp_path: Path) -> None:
     assert not conf.worker_redirect_stdouts
     assert not conf.topic_allow_declare
     assert conf.topic_disable_leader
-    assert str(conf.canonical_url) == "http://127.0.0.1:1"
+    assert str(conf.canonical_url) == "http://127.0.0.1:6066"
     assert app.router._get_serialized_key(app.tables["state"], b"u1") == b"u1"
     assert (
         app.tables["state"].changelog_topic.get_topic_name() == "flowstate-decide-state-changelog"
     )
     assert not list(itertools.chain(app.boot_strategy.kafka_producer()))
     assert app.consumer._get_active_partitions() == set()
+
+
+async def test_a_free_port_is_taken_when_none_is_named(tmp_path: Path) -> None:
+    settings = EngineSettings(bootstrap="127.0.0.1:1", data_folder=str(tmp_path), web_port=0)
+    role = RoleSpec(
+        name="deliver",
+        lanes=(Lane("all", ("deliveries",), 10),),
+        runner_factory=lambda *_: None,  # type: ignore[arg-type]
+    )
+    conf = EngineApp(role, settings).conf
+    assert conf.web_port > 0
+    assert str(conf.canonical_url) == f"http://127.0.0.1:{conf.web_port}"
