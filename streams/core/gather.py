@@ -160,8 +160,10 @@ def _absorb_until(
         grown = replace(grown, closes_at_ms=now_ms, closing="digest_full")
     elif not turn.has_room(sizes.digest_bytes(grown) - sizes.digest_bytes(opened)):
         grown = replace(grown, closes_at_ms=now_ms, closing="digest_crowded")
-    others = tuple(d for d in turn.waiting.digests if d.digest_id != opened.digest_id)
-    turn.wait(digests=(*others, grown))
+    digests = tuple(grown if d is opened else d for d in turn.waiting.digests)
+    if grown not in digests:  # Just opened. The others stay in the order of their opening.
+        digests = (*digests, grown)
+    turn.wait(digests=digests)
     turn.conclude(
         notification,
         "digested",

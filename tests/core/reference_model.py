@@ -726,9 +726,7 @@ class Reference:
                 campaign=thing.campaign, key=key,
             )  # fmt: skip
             opened = Gathering(name, body, self.now, closes_ms, by)
-        else:
-            self.waiting.remove(opened)
-        self.waiting.append(opened)
+            self.waiting.append(opened)
         body = opened.thing
         assert thing.event_id is not None
         member = Member(

@@ -39,7 +39,7 @@ def codes_in_calls(path: Path) -> set[str]:
         if not isinstance(node, ast.Call):
             continue
         name = getattr(node.func, "attr", None) or getattr(node.func, "id", "")
-        place = PLACE_OF_CODE.get(name)
+        place = PLACE_OF_CODE.get(str(name))
         if place is not None and len(node.args) > place:
             code = node.args[place]
             if isinstance(code, ast.Constant) and isinstance(code.value, str):
