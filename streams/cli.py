@@ -22,6 +22,7 @@ from streams.commands.failures import CommandError
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 ROLES = ("decide", "deliver", "ledger")
+SCOPES = ("produce", "read", "reveal", "operate")
 SEED_DEFAULT = 7
 FILE = click.Path(path_type=Path, dir_okay=False)
 FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -171,14 +172,15 @@ def registry(**options: Any) -> None:
 # ----------------------------------------------------------------------------------- on a cluster
 
 
-@main.command(short_help="Run one worker of a role: decide, deliver or ledger.")
-@click.argument("role", type=click.Choice(ROLES))
+@main.command(short_help="Run one worker of a role: decide, deliver, ledger or api.")
+@click.argument("role", type=click.Choice((*ROLES, "api")))
 @configured
 def worker(**options: Any) -> None:
-    """Run one worker of a ROLE: decide, deliver or ledger.
+    """Run one worker of a ROLE: decide, deliver, ledger or api.
 
-    Add workers to scale a role; Kafka shares the partitions out among them. SIGTERM stops it
-    cleanly. It exits with a code that is not 0 when it must not go on: restart it then.
+    Add workers to scale a role; Kafka shares the partitions out among them (api has none: put a
+    balancer before it). SIGTERM stops it cleanly. It exits with a code that is not 0 when it
+    must not go on: restart it then.
 
     \b
     Example:
@@ -223,6 +225,63 @@ def topics_check(**options: Any) -> None:
     from streams.commands import cluster
 
     cluster.topics_check(**options)
+
+
+@main.group(short_help="Make, list and revoke keys of the HTTP API.")
+def keys() -> None:
+    """Make, list and revoke keys of the HTTP API. Without any, it answers this machine only."""
+
+
+@keys.command("create", short_help="Make a key and show its token, once.")
+@click.argument("name")
+@click.option(
+    "--scope",
+    type=click.Choice(SCOPES),
+    multiple=True,
+    required=True,
+    help="What it may do; may be repeated.",
+)
+@click.option("--days", type=click.IntRange(1), help="Expires after so many.")
+@configured
+def keys_create(**options: Any) -> None:
+    """Make a key for NAME and show its token, once: only a hash is kept.
+
+    \b
+    Example:
+      flowstate keys create "orders service" --scope produce
+    """
+    from streams.commands import keys as key_commands
+
+    key_commands.create(**options)
+
+
+@keys.command("list", short_help="Show every key, without its token.")
+@configured
+def keys_list(**options: Any) -> None:
+    """Show every key, without its token.
+
+    \b
+    Example:
+      flowstate keys list
+    """
+    from streams.commands import keys as key_commands
+
+    key_commands.list_keys(**options)
+
+
+@keys.command("revoke", short_help="Stop a key from working.")
+@click.argument("key_id")
+@configured
+def keys_revoke(**options: Any) -> None:
+    """Stop a key from working, at once for running API processes.
+
+    \b
+    Example:
+      flowstate keys revoke 3f9c0e112233
+    """
+    from streams.commands import keys as key_commands
+
+    key_commands.revoke(**options)
 
 
 @main.command(short_help="Draw every topic, table and role.")

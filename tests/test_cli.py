@@ -39,7 +39,7 @@ def test_every_command_of_the_product_is_there() -> None:
     assert {" ".join(path) for path in EVERY} >= {
         "up", "demo", "broker", "worker", "providers", "registry", "topics create",
         "topics check", "publish", "tail", "explain", "reconcile", "redrive", "topology",
-        "config check",
+        "config check", "config reference", "keys create", "keys list", "keys revoke",
     }  # fmt: skip
 
 
@@ -120,6 +120,30 @@ def test_a_configuration_that_is_not_there_is_a_sentence(tmp_path: Path) -> None
     result = run("config", "check", "--config", tmp_path / "none.toml")
     assert result.exit_code == 1
     assert "none.toml" in result.output
+
+
+def test_scopes_of_keys_are_those_of_the_api() -> None:
+    from streams.api.keys import SCOPES as KNOWN
+    from streams.cli import SCOPES
+
+    assert SCOPES == KNOWN
+
+
+def test_keys_are_made_listed_and_revoked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLOWSTATE_API__KEYS_FILE", str(tmp_path / "keys.json"))
+    made = run("keys", "create", "orders", "--scope", "produce", "--scope", "read")
+    assert made.exit_code == 0, made.output
+    token = made.stdout.strip()
+    key_id = token.split("_")[1]
+    listed = run("keys", "list").output
+    assert key_id in listed
+    assert "orders" in listed
+    assert token not in listed + (tmp_path / "keys.json").read_text()
+    assert run("keys", "revoke", key_id).exit_code == 0
+    assert "revoked" in run("keys", "list").output
+    unknown = run("keys", "revoke", "nope")
+    assert unknown.exit_code == 1
+    assert "there is no key nope" in unknown.output
 
 
 def test_publish_checks_lines_by_number_and_sends_nothing(tmp_path: Path) -> None:

@@ -14,19 +14,39 @@ from streams.commands.configuration import settings_of
 from streams.commands.failures import CommandError
 from streams.commands.kafka import kafka_failures
 from streams.engine.topics_admin import TopicsWrong, check_topics, create_topics
+from streams.settings import Settings
 
 
 def worker(role: str, config: Path | None, bootstrap: str | None) -> None:
     """Runs a worker in this process and exits with its status."""
-    from streams.app import run_role  # noqa: PLC0415 - a second of imports that only this needs
-
     settings = settings_of(config, bootstrap)
     logging.basicConfig(
         level=settings.engine.log_level,
         format="%(asctime)s %(levelname)s %(name)s %(message)s",
         stream=sys.stderr,
     )
-    sys.exit(run_role(role, settings))
+    sys.exit(_run_api(settings) if role == "api" else _run_role(role, settings))
+
+
+def _run_role(role: str, settings: Settings) -> int:
+    from streams.app import run_role  # noqa: PLC0415 - a second of imports that only this needs
+
+    return run_role(role, settings)
+
+
+def _run_api(settings: Settings) -> int:
+    from streams.api.app import run_api  # noqa: PLC0415 - as above
+    from streams.api.keys import KeysUnreadable  # noqa: PLC0415
+
+    try:
+        return run_api(settings)
+    except (KeysUnreadable, TopicsWrong) as error:
+        raise CommandError(str(error)) from error
+    except OSError as error:
+        raise CommandError(
+            f"the API cannot listen on port {settings.api.port}: {error.strerror}",
+            "Stop what has the port, or choose another under [api] in flowstate.toml.",
+        ) from error
 
 
 def topics_create(config: Path | None, bootstrap: str | None) -> None:

@@ -38,6 +38,7 @@ Result = TypeVar("Result")
 REGISTRY_PORT = 8081
 WEB_PORTS = {"ledger": 6066, "decide": 6067, "deliver": 6068}
 """The ledger has the default one, so that `flowstate explain` needs no address."""
+API_PORT = 8080
 PROVIDER_PORTS = Ports()
 
 

@@ -185,8 +185,11 @@ class Demo:
 
     async def run(self) -> Report:
         """Everything that is sent, and the audit."""
-        async with self._progress:
-            return await self._run()
+        try:
+            async with self._progress:
+                return await self._run()
+        finally:
+            await asyncio.to_thread(self._producer.close)
 
     async def _run(self) -> Report:
         first_ms, last_ms = self._events[0].sent_at_ms, self._events[-1].sent_at_ms

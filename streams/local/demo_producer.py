@@ -76,6 +76,10 @@ class DemoProducer:
         """Ends ``send_events`` after the slice that it is at."""
         self._stop.set()
 
+    def close(self) -> None:
+        """Disconnects; nothing can be sent after."""
+        self._producer.close()
+
 
 def lane_of(category: Category) -> str:
     """Topic on which events of a category belong: by the priority that the catalogue gives it."""

@@ -24,6 +24,7 @@ def show_stack(stack: Stack, console: Console) -> None:
             f"  {role:<17} {url}   (/health/ready, /metrics)"
             for role, url in stack.web_urls.items()
         ),
+        *([f"  HTTP API          {stack.api_url}/v1/openapi.json"] if stack.api_url else []),
         "",
         "In another terminal:",
         f"  flowstate publish destinations examples/destinations.jsonl {config}",

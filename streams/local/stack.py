@@ -54,6 +54,8 @@ class StackPlan(msgspec.Struct, frozen=True, kw_only=True):
     web_ports: dict[str, int] = {}
     """Role -> port of its pages; a free one for roles left out."""
     provider_ports: Ports = Ports(0, 0, 0)
+    api_port: int | None = None
+    """The HTTP API, for this machine only; ``None`` runs none."""
     retry_share: float = 0.0
     """Share of deliveries that a provider refuses once, seeded with ``seed``."""
     seed: str = ""
@@ -72,6 +74,7 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True):
     received_file: Path
     web_urls: dict[str, str]
     """Role -> where its pages are."""
+    api_url: str | None
 
     @property
     def webhook_url(self) -> str:
@@ -148,6 +151,10 @@ def _describe(plan: StackPlan, bootstrap: str, on_event: Callable[[Event], None]
         ),
         *(_worker(role, config_file, webs[role]) for role in ROLES),
     ]  # fmt: skip
+    api_url = None
+    if plan.api_port is not None:
+        api_url = f"http://{HOST}:{plan.api_port}"
+        children.append(_worker("api", config_file, plan.api_port))
     return Stack(
         plan=plan,
         config_file=config_file,
@@ -157,6 +164,7 @@ def _describe(plan: StackPlan, bootstrap: str, on_event: Callable[[Event], None]
         registry_url=registry_url,
         providers_url=providers_url,
         received_file=data / "providers" / "received.jsonl",
+        api_url=api_url,
         web_urls={role: f"http://{HOST}:{port}" for role, port in webs.items()},
     )
 
@@ -201,6 +209,10 @@ def _overrides(
         # The port is the ledger's, so that `flowstate explain` finds it; the others have theirs
         # from the environment.
         "engine": {"offsets_commit": "200ms", "web_port": ledger_port},
+        "api": {
+            "keys_file": str(plan.data.absolute() / "api-keys.json"),
+            "ledger_url": f"http://{HOST}:{ledger_port}",
+        },
         **(STREAM_HISTORY if plan.clock == "stream" else {}),
     }
 
@@ -210,11 +222,12 @@ def _child(name: str, options: list[object], url: str) -> Child:
 
 
 def _worker(role: str, config_file: Path, port: int) -> Child:
+    section = "API__PORT" if role == "api" else "ENGINE__WEB_PORT"
     return Child(
         role,
         [*_command("worker"), role, "--config", str(config_file)],
         http_ok(f"http://{HOST}:{port}/health/ready"),
-        env={"FLOWSTATE_ENGINE__WEB_PORT": str(port)},
+        env={f"FLOWSTATE_{section}": str(port)},
         restart="always",
     )
 

@@ -102,6 +102,11 @@ class StockProducer:
                 f"{len(self._failures)} failures, the first: {self._failures[0]}"
             )
 
+    def close(self) -> None:
+        """Disconnects: else each of them complains when its broker stops."""
+        for producer in self._producers:
+            producer.close()
+
     def _on_delivery(self, error: KafkaError | None, _message: Message) -> None:
         if error is None:
             self.acknowledged += 1
