@@ -79,6 +79,8 @@ class Lane:
         self._replaceable: dict[tuple[str, str, str], Item] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._held = False
+        """No provider would take the head of a queue when it was last asked."""
         self.waiting = 0
         """Added and not finished."""
 
@@ -101,7 +103,12 @@ class Lane:
                 pass
 
     def sweep(self) -> None:
-        """Answers what has become too late or was killed while it could not be sent."""
+        """Answers what has become too late or was killed while no provider could be had.
+
+        While they can be had it is not needed: each is looked at in the moment of its sending.
+        """
+        if not self._held:
+            return
         for item in list(self._unsent()):
             outcome = None if item.finished or item.begun else self._verdict(item)
             if outcome is not None:
@@ -145,6 +152,7 @@ class Lane:
             return True
         if isinstance(chosen, Wait):
             if not chosen.alone:
+                self._held = True
                 self._pump_in(chosen.for_ms)
                 return False
             queue.popleft()
@@ -172,6 +180,7 @@ class Lane:
 
     def _begin(self, item: Item, provider: Provider) -> None:
         item.begun = True
+        self._held = False
         self._behind[item.delivery.recipient_id] = deque()
         task = asyncio.create_task(self._send(item, provider))
         self._tasks.add(task)
