@@ -43,14 +43,14 @@ class Lives(RuleBasedStateMachine):
             self.life.comes_to_rest()
 
 
-Lives.TestCase.settings = tries(25, stateful_step_count=30)
+Lives.TestCase.settings = tries(20, stateful_step_count=25)
 TestLives = Lives.TestCase
 
 
-@pytest.mark.parametrize("first", range(0, 320, 40))
+@pytest.mark.parametrize("first", range(0, 200, 25))
 def test_seeded_lives(first: int) -> None:
     """The same steps, drawn fast."""
-    for seed in range(first, first + 40):
+    for seed in range(first, first + 25):
         try:
             live(seed)
         except Exception as error:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from streams.core.model import Delivery, Destination, QuietWindow, Status
-from streams.core.policy import Bounds, Category, RetryRule
+from streams.core.model import Channel, Delivery, Destination, QuietWindow, Status
+from streams.core.policy import Bounds, Category, DigestRule, LimitRule, RetryRule
 from tests.core.build import (
     DAY,
     HOUR,
@@ -22,7 +22,7 @@ from tests.core.build import (
     at,
 )
 
-EACH = ("push", "email", "sms")
+EACH: tuple[Channel, ...] = ("push", "email", "sms")
 
 
 def sent_one(policy_category: Category | None = None, *more: Destination) -> Person:
@@ -273,8 +273,6 @@ def test_a_sibling_on_the_channel_makes_a_fallback_needless() -> None:
 
 
 def test_a_fallback_is_the_same_notification_for_limits_and_digests() -> None:
-    from streams.core.policy import DigestRule, LimitRule
-
     limit = LimitRule("recipient", 1, DAY, "drop")
     lookback = Category("message", channels=EACH, digest=DigestRule("lookback"), limits=(limit,))
     ana = Person(a_policy(lookback), PHONE, MAIL, MOBILE)
