@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from aiokafka.errors import KafkaTimeoutError
 
 from streams.engine.context import WorkerParts
 from streams.engine.offsets import OffsetCommitter
@@ -139,6 +140,7 @@ class Group:
     def __init__(self) -> None:
         self.commits: list[dict[Any, Committed]] = []
         self.stale = False
+        self.away = False
 
     async def committed(self, partitions: Any) -> dict[Any, Committed]:
         return {}
@@ -146,6 +148,8 @@ class Group:
     async def commit_positions(self, positions: Any) -> None:
         if self.stale:
             raise Fenced("stale")
+        if self.away:
+            raise KafkaTimeoutError
         self.commits.append(dict(positions))
 
 
@@ -182,3 +186,15 @@ async def test_a_stale_generation_costs_only_the_display() -> None:
     group.stale = False
     await offsets.flush()
     assert group.commits == [{tp(0): Committed(5)}]
+
+
+async def test_an_outage_does_not_end_the_display() -> None:
+    group = Group()
+    group.away = True
+    offsets = OffsetCommitter(group, 1)
+    offsets.start()
+    offsets.note({tp(0): 5})
+    await offsets.flush()
+    group.away = False
+    await eventually(lambda: group.commits == [{tp(0): Committed(5)}])
+    await offsets.stop()
