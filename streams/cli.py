@@ -105,7 +105,7 @@ def demo(**options: Any) -> None:
     \b
     Example:
       flowstate demo
-      flowstate demo --kill decide     # the totals must be the same
+      flowstate demo --kill decide     # comes to the same totals
     """
     from streams.commands import local
 

@@ -1,7 +1,9 @@
 """What the demo found: the books, a digest to compare runs by, and whether it all adds up.
 
-Pure but for printing. The digest is over the totals that must not depend on what was killed or
-on how fast anything was; two runs with one seed and one configuration give the same.
+Pure but for printing. The digest is over the totals that must not depend on how fast anything
+was, or on a kill of what decides or files; two runs with one seed and one configuration give the
+same. A killed sink is another matter: it leaves messages in doubt, and a category that gives up
+on those (``on_ambiguous = "give_up"``, as marketing does) then rightly ends them otherwise.
 """
 
 from __future__ import annotations
@@ -23,6 +25,8 @@ class Verdict(msgspec.Struct, frozen=True):
     report: Report
     digest: str
     wrong: tuple[str, ...]
+    in_doubt: bool = False
+    """A sink ended while it was sending, so the totals may differ from another run's."""
 
 
 def digest_of(report: Report) -> str:
@@ -57,7 +61,9 @@ def what_is_wrong(
 def show(verdict: Verdict, console: Console, elapsed_s: float) -> None:
     """The books, the digest, the verdict."""
     render(verdict.report, console)
-    console.print(f"totals digest {verdict.digest} (the same for every run with this seed)")
+    same = "the same for every run with this seed and configuration"
+    doubt = "a sink was killed: differs from other runs by what was given up in doubt"
+    console.print(f"totals digest {verdict.digest} ({doubt if verdict.in_doubt else same})")
     for sentence in verdict.wrong:
         console.print(f"WRONG: {sentence}", style="bold red")
     outcome = "failed" if verdict.wrong else "passed"
