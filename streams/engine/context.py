@@ -39,6 +39,7 @@ class WorkerParts:
         on_death: Callable[[BaseException], None],
     ) -> None:
         self.role = role
+        self._on_death = on_death
         self.settings = settings
         self.membership = membership
         self.crash_points = CrashPoints()
@@ -68,7 +69,7 @@ class WorkerParts:
         """Connects."""
         for reader in self.readers:
             await reader.start()
-        self.offsets.start()
+        self.offsets.start(self._on_death)
 
     async def stop(self) -> None:
         """Disconnects."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from aiokafka import TopicPartition
@@ -42,13 +42,15 @@ class OffsetCommitter:
         self._noted: dict[TopicPartition, int] = {}
         self._sent: dict[TopicPartition, int] = {}
         self._task: asyncio.Task[None] | None = None
+        self._on_death: Callable[[BaseException], None] | None = None
 
     def note(self, positions: Mapping[TopicPartition, int]) -> None:
         """Positions to be committed soon."""
         self._noted.update(positions)
 
-    def start(self) -> None:
-        """Begins to commit."""
+    def start(self, on_death: Callable[[BaseException], None] | None = None) -> None:
+        """Begins to commit; ``on_death`` hears of an error that is neither expected above."""
+        self._on_death = on_death
         self._task = asyncio.create_task(self._run(), name="offsets")
 
     async def stop(self) -> None:
@@ -81,6 +83,13 @@ class OffsetCommitter:
             self._sent.update({tp: committed.offset for tp, committed in changed.items()})
 
     async def _run(self) -> None:
-        while True:
-            await asyncio.sleep(self._interval_s)
-            await self.flush()
+        try:
+            while True:
+                await asyncio.sleep(self._interval_s)
+                await self.flush()
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            if self._on_death is None:
+                raise
+            self._on_death(error)

@@ -198,3 +198,17 @@ async def test_an_outage_does_not_end_the_display() -> None:
     group.away = False
     await eventually(lambda: group.commits == [{tp(0): Committed(5)}])
     await offsets.stop()
+
+
+async def test_an_unexpected_error_while_committing_is_told() -> None:
+    class Broken(Group):
+        async def commit_positions(self, positions: Any) -> None:
+            raise LookupError("a bug")
+
+    deaths: list[BaseException] = []
+    offsets = OffsetCommitter(Broken(), 1)
+    offsets.note({tp(0): 5})
+    offsets.start(deaths.append)
+    await eventually(lambda: deaths)
+    assert isinstance(deaths[0], LookupError)
+    await offsets.stop()
