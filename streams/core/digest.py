@@ -134,8 +134,7 @@ def add(
     actors = digest.actors
     if actor_id:
         actor = ids.hash8(actor_id)
-        known = {actors[at : at + 8] for at in range(0, len(actors), 8)}
-        if actor not in known and len(known) < bounds.actors_max:
+        if members.place(actors, actor) < 0 and len(actors) < 8 * bounds.actors_max:
             actors += actor
     item = DigestItem(event_id, notification.created_at_ms, actor_id, notification.data)
     items = _keep((*digest.items, item), rule)

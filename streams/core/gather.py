@@ -161,7 +161,9 @@ def _absorb_until(
     elif not turn.has_room(sizes.digest_bytes(grown) - sizes.digest_bytes(opened)):
         grown = replace(grown, closes_at_ms=now_ms, closing="digest_crowded")
     digests = tuple(grown if d is opened else d for d in turn.waiting.digests)
-    if grown not in digests:  # Just opened. The others stay in the order of their opening.
+    if not any(
+        d is grown for d in digests
+    ):  # Just opened. The others stay in the order of their opening.
         digests = (*digests, grown)
     turn.wait(digests=digests)
     turn.conclude(

@@ -6,7 +6,6 @@ from streams.core.local_time import local, resolve_send_at, zone_of
 from streams.core.members import position
 from streams.core.model import PRIORITY_RANK, Event, Notification
 from streams.core.policy import Category
-from streams.core.state_codec import EMPTY_WAITING
 from streams.core.turn import Turn
 
 
@@ -57,7 +56,7 @@ def as_received(event: Event, subject_id: str, appended_at_ms: int) -> Notificat
 def still_waits(turn: Turn, subject_id: str, event_id: str) -> bool:
     """Whether this event waits here: then it was accepted, however long ago."""
     waiting = turn.waiting
-    if waiting is EMPTY_WAITING:
+    if not (waiting.held or waiting.digests or waiting.retries or waiting.escalations):
         return False
     told = [held.notification for held in waiting.held]
     told += [step.notification for step in waiting.escalations]

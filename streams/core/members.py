@@ -28,11 +28,15 @@ def fact_of(notification: Notification) -> bytes:
 
 
 def position(members: bytes, event_id: str) -> int:
-    """Place of an event among the members, or -1. ``bytes.find`` may hit across entries."""
-    wanted = ids.hash8(event_id)
-    at = members.find(wanted)
+    """Place of an event among the members, or -1."""
+    return place(members, ids.hash8(event_id)) if members else -1
+
+
+def place(hashes: bytes, wanted: bytes) -> int:
+    """Place of a hash in a list of them, or -1. ``bytes.find`` may hit across entries."""
+    at = hashes.find(wanted)
     while at > 0 and at % HASH_BYTES:
-        at = members.find(wanted, at + 1)
+        at = hashes.find(wanted, at + 1)
     return at // HASH_BYTES if at >= 0 else -1
 
 

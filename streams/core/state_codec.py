@@ -25,11 +25,13 @@ EMPTY_WAITING = Waiting()
 
 def next_due_ms(waiting: Waiting) -> int | None:
     """When the earliest of the waiting things is due; ``None`` when nothing waits for a time."""
+    if not (waiting.held or waiting.digests or waiting.retries or waiting.escalations):
+        return None
     due = [held.due_ms for held in waiting.held]
     due += [digest.closes_at_ms for digest in waiting.digests]
     due += [retry.due_ms for retry in waiting.retries]
     due += [escalation.due_ms for escalation in waiting.escalations]
-    return min(due) if due else None
+    return min(due)
 
 
 def encode_profile(profile: Profile) -> bytes | None:

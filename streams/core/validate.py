@@ -26,10 +26,8 @@ def fault_of(event: Event, policy: Policy, now_ms: int) -> Fault | None:
     bounds = policy.bounds
     if not event.event_id or not event.recipient_id:
         return Fault("empty_id", {"field": "recipient_id" if event.event_id else "event_id"})
-    for name in ID_FIELDS:
-        value = getattr(event, name)
-        if value and 4 * len(value) > bounds.id_bytes_max < text_bytes(value):
-            return Fault("id_too_long", {"field": name, "limit": str(bounds.id_bytes_max)})
+    if (name := _long_id(event, bounds.id_bytes_max)) is not None:
+        return Fault("id_too_long", {"field": name, "limit": str(bounds.id_bytes_max)})
     if event.category not in policy.categories:
         return Fault("unknown_category", {"category": event.category[:64]})
     if len(event.data) > bounds.data_fields_max:
@@ -39,9 +37,20 @@ def fault_of(event: Event, policy: Policy, now_ms: int) -> Fault | None:
     return _time_fault(event, policy, now_ms)
 
 
+def _long_id(event: Event, bytes_max: int) -> str | None:
+    """Name of the first id that is too long. Ordinary ones together are short: no look at each."""
+    together = len(event.event_id) + len(event.recipient_id) + len(event.actor_id)
+    others = (event.collapse_key or "", event.supersedes or "", event.campaign or "")
+    if 4 * (together + sum(map(len, others))) <= bytes_max:
+        return None
+    return next(
+        (name for name in ID_FIELDS if text_bytes(getattr(event, name) or "") > bytes_max), None
+    )
+
+
 def _time_fault(event: Event, policy: Policy, now_ms: int) -> Fault | None:
-    for name in ("created_at_ms", "expires_at_ms", "send_at_ms"):
-        value = getattr(event, name)
+    times = (event.created_at_ms, event.expires_at_ms, event.send_at_ms)
+    for name, value in zip(("created_at_ms", "expires_at_ms", "send_at_ms"), times, strict=True):
         if value is not None and not 0 <= value < YEAR_10000_MS:
             return Fault("bad_time", {"field": name, "value": str(value)})
     limit_ms = policy.bounds.future_ms_max

@@ -18,7 +18,7 @@ def test_a_newer_registration_replaces_and_is_claimed() -> None:
     claim = Claim(address_hash("fcm", "token-1"), "ana", "phone", "fcm", PHONE.registered_at_ms)
     assert list(first.claims) == [claim]
     again = ana.registers(PHONE)
-    assert not again.claims
+    assert len(again.claims) == 0
     assert again.state is first.state
     older = ana.registers(replace(PHONE, address="older", registered_at_ms=1))
     assert older.state is first.state
@@ -32,7 +32,7 @@ def test_a_removal_is_about_the_address_that_it_names() -> None:
     ana.removes(PHONE, at_ms=PHONE.registered_at_ms - 1)
     ana.removes(replace(PHONE, address="another"))
     ana.removes(replace(PHONE, address="", attributes={"address_hash": "another"}))
-    assert len(ana.state.profile.destinations) == 2
+    assert not ana.verdicts
     claimed = {"address_hash": address_hash("fcm", PHONE.address)}
     ana.removes(replace(PHONE, address="", attributes=claimed))
     ana.removes(replace(MAIL, address=""))
