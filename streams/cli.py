@@ -441,5 +441,29 @@ def redrive(**options: Any) -> None:
     books.redrive(**options)
 
 
+# -------------------------------------------------------------------------------------- its proof
+
+
+@main.command(short_help="Live whole histories in one process, crashes included, and check them.")
+@click.option("--seed", type=click.IntRange(0), help="One history, with its story.")
+@click.option("--start", type=click.IntRange(0), default=0, show_default=True, help="First seed.")
+@click.option("--seeds", type=click.IntRange(1), default=1_000, show_default=True, help="How many.")
+@click.option("--jobs", type=click.IntRange(1), help="Processes.  [one for each core]")
+def simulate(**options: Any) -> None:
+    """Live whole histories in one process, crashes included, and check each.
+
+    The decision core, the batch protocol and the sinks are the product's; the log, the clock,
+    the disks and the providers are simulated. A seed is a history: it replays exactly.
+
+    \b
+    Example:
+      flowstate simulate --seeds 1000
+      flowstate simulate --seed 4711      # tells its story
+    """
+    from streams.commands import simulate as simulation
+
+    simulation.simulate(**options)
+
+
 if __name__ == "__main__":  # `python -m streams.cli`, as the supervisor starts its children
     main(prog_name="flowstate")
