@@ -43,7 +43,7 @@ class Lives(RuleBasedStateMachine):
             self.life.comes_to_rest()
 
 
-Lives.TestCase.settings = tries(20, stateful_step_count=25)
+Lives.TestCase.settings = tries(15, stateful_step_count=25)
 TestLives = Lives.TestCase
 
 

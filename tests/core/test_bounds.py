@@ -121,7 +121,7 @@ def test_only_so_many_lookbacks() -> None:
 
 
 def test_a_typical_recipient_is_small() -> None:
-    """Preferences, two addresses, a day of twenty events, one digest open, one thing held."""
+    """Preferences, two addresses, a day of twenty events, one thing held."""
     lookback = DigestRule("lookback", window_ms=30 * MINUTE, key=("actor_id",))
     limit = LimitRule("recipient", 10, HOUR)
     policy = a_policy(Category("message", digest=lookback), limits=(limit,))

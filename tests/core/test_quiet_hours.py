@@ -78,7 +78,7 @@ def zoned_minutes(draw: st.DrawFn) -> tuple[str, int]:
 
 
 @given(zoned_minutes(), st.lists(WINDOWS, min_size=1, max_size=3), st.integers(0, 59_999))
-@tries(200)
+@tries(120)
 def test_every_zone_and_transition_agrees_with_walking_the_minutes(
     where: tuple[str, int], windows: list[QuietWindow], past_minute_ms: int
 ) -> None:
