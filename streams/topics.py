@@ -62,24 +62,53 @@ SPECS: tuple[TopicSpec, ...] = (
     TopicSpec(EVENTS_CRITICAL, "Events that pass quiet hours and limits.", "event"),
     TopicSpec(EVENTS_NORMAL, "Ordinary events.", "event"),
     TopicSpec(EVENTS_BULK, "Campaigns and backfills; never in the way of the others.", "event"),
-    TopicSpec(PREFERENCES, "What each recipient chose; latest wins.", "preference", "compact", None),
-    TopicSpec(DESTINATIONS, "Addresses registered and removed.", "destination", "delete", 30 * DAYS),
+    TopicSpec(
+        PREFERENCES, "What each recipient chose; latest wins.", "preference", "compact", None
+    ),
+    TopicSpec(
+        DESTINATIONS, "Addresses registered and removed.", "destination", "delete", 30 * DAYS
+    ),
     TopicSpec(RECEIPTS, "Evidence of delivery, opens, clicks, bounces, complaints.", "receipt"),
     TopicSpec(CANCELLATIONS, "Withdrawals of what was not sent yet.", "cancellation"),
     TopicSpec(FEEDBACK, "Provider answers that must be decided again.", "feedback"),
-    TopicSpec(KILL_SWITCH, "Stops a campaign, category, kind or everything.", "kill_switch",
-              "compact", None, "one"),
-    TopicSpec(DESTINATION_CLAIMS, "Who an address belongs to, keyed by its hash.", "claim",
-              "compact", None),
-    TopicSpec(TICKS, "Moves stream time on when no event does (stream mode).", None,
-              "delete", DAYS),
-    *(TopicSpec(name, f"Messages for {name.split('.')[1]}.", "delivery", "delete", 2 * DAYS)
-      for name in DELIVERIES),
+    TopicSpec(
+        KILL_SWITCH,
+        "Stops a campaign, category, kind or everything.",
+        "kill_switch",
+        "compact",
+        None,
+        "one",
+    ),
+    TopicSpec(
+        DESTINATION_CLAIMS,
+        "Who an address belongs to, keyed by its hash.",
+        "claim",
+        "compact",
+        None,
+    ),
+    TopicSpec(
+        TICKS, "Moves stream time on when no event does (stream mode).", None, "delete", DAYS
+    ),
+    *(
+        TopicSpec(name, f"Messages for {name.split('.')[1]}.", "delivery", "delete", 2 * DAYS)
+        for name in DELIVERIES
+    ),
     TopicSpec(DECISIONS, "Every verdict with its reason; the ledger's log.", "decision"),
     TopicSpec(OUTCOMES, "Every provider answer; the ledger's log.", "outcome"),
-    TopicSpec(DEAD_LETTERS, "What could not be decided or delivered, with its bytes.",
-              "dead_letter", "delete", 30 * DAYS),
-    TopicSpec(STATE_CHANGELOG, "State of the decide role, restored from here.", None,
-              "compact", None, append_time=False),
+    TopicSpec(
+        DEAD_LETTERS,
+        "What could not be decided or delivered, with its bytes.",
+        "dead_letter",
+        "delete",
+        30 * DAYS,
+    ),
+    TopicSpec(
+        STATE_CHANGELOG,
+        "State of the decide role, restored from here.",
+        None,
+        "compact",
+        None,
+        append_time=False,
+    ),
 )
 BY_NAME = {spec.name: spec for spec in SPECS}

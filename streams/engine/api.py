@@ -87,7 +87,11 @@ class PartitionLogic(Protocol):
         result. An exception is a bug and ends the process."""
 
     def wake(
-        self, partition: int, due: Sequence[tuple[int, bytes]], now_ms: int, view: StateView,
+        self,
+        partition: int,
+        due: Sequence[tuple[int, bytes]],
+        now_ms: int,
+        view: StateView,
         stream_time: bool,
     ) -> Result:
         """Releases owners that are due: (due_ms, owner) in order. A stale entry must be answered
@@ -101,5 +105,5 @@ class PartitionLogic(Protocol):
         """Stream mode: the partition's clock once the batch is decided."""
 
 
-class TemporarilyUnavailable(Exception):
+class TemporarilyUnavailable(Exception):  # noqa: N818 (a state, named for what happened)
     """Something needed is away (schema registry): hold, do not dead-letter, try again."""
