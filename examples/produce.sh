@@ -11,12 +11,13 @@ API="${API:-http://127.0.0.1:8080}"
 HEADERS=(-H "Content-Type: application/json" -H "Authorization: Bearer ${TOKEN:-}")
 EVENT_ID="curl-$(date +%s)"
 
-curl -fsS -X PUT "$API/v1/recipients/ann/destinations/mailbox" "${HEADERS[@]}" \
+curl --fail-with-body -sS -X PUT "$API/v1/recipients/ann/destinations/mailbox" "${HEADERS[@]}" \
   -d '{"kind": "email", "address": "ann@example.test"}'
 echo
 
-curl -fsS -X POST "$API/v1/events" "${HEADERS[@]}" -d "{
+curl --fail-with-body -sS -X POST "$API/v1/events" "${HEADERS[@]}" -d "{
   \"event_id\": \"$EVENT_ID\", \"recipient_id\": \"ann\", \"category\": \"security\",
+  \"created_at_ms\": $(date +%s000),
   \"data\": {\"device\": \"laptop\"}
 }"
 echo

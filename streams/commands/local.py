@@ -39,6 +39,7 @@ REGISTRY_PORT = 8081
 WEB_PORTS = {"ledger": 6066, "decide": 6067, "deliver": 6068}
 """The ledger has the default one, so that `flowstate explain` needs no address."""
 API_PORT = 8080
+API_PORT = 8080
 PROVIDER_PORTS = Ports()
 
 
@@ -71,8 +72,10 @@ def up(data: Path | None, port: int, config: Path | None, bootstrap: str | None)
         registry_port=REGISTRY_PORT,
         web_ports=WEB_PORTS,
         provider_ports=PROVIDER_PORTS,
+        api_port=API_PORT,
     )
-    _need_ports([REGISTRY_PORT, *WEB_PORTS.values(), *_numbers(PROVIDER_PORTS)], plan.data / "logs")
+    taken = [REGISTRY_PORT, API_PORT, *WEB_PORTS.values(), *_numbers(PROVIDER_PORTS)]
+    _need_ports(taken, plan.data)
     console = Console(highlight=False)
     with _failures():
         _until_signal(_stay_up(plan, console))
