@@ -22,7 +22,6 @@ from streams.commands.failures import CommandError
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 ROLES = ("decide", "deliver", "ledger")
-SCOPES = ("produce", "read", "reveal", "operate")
 SEED_DEFAULT = 7
 FILE = click.Path(path_type=Path, dir_okay=False)
 FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -227,61 +226,17 @@ def topics_check(**options: Any) -> None:
     cluster.topics_check(**options)
 
 
-@main.group(short_help="Make, list and revoke keys of the HTTP API.")
-def keys() -> None:
-    """Make, list and revoke keys of the HTTP API. Without any, it answers this machine only."""
-
-
-@keys.command("create", short_help="Make a key and show its token, once.")
-@click.argument("name")
-@click.option(
-    "--scope",
-    type=click.Choice(SCOPES),
-    multiple=True,
-    required=True,
-    help="What it may do; may be repeated.",
+@main.command(
+    short_help="Make, list and revoke keys of the HTTP API.",
+    add_help_option=False,
+    context_settings={"ignore_unknown_options": True},
 )
-@click.option("--days", type=click.IntRange(1), help="Expires after so many.")
-@configured
-def keys_create(**options: Any) -> None:
-    """Make a key for NAME and show its token, once: only a hash is kept.
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def keys(arguments: tuple[str, ...]) -> None:
+    """Hands everything on to the commands of ``streams/commands/keys.py``, `--help` included."""
+    from streams.commands.keys import keys as key_commands
 
-    \b
-    Example:
-      flowstate keys create "orders service" --scope produce
-    """
-    from streams.commands import keys as key_commands
-
-    key_commands.create(**options)
-
-
-@keys.command("list", short_help="Show every key, without its token.")
-@configured
-def keys_list(**options: Any) -> None:
-    """Show every key, without its token.
-
-    \b
-    Example:
-      flowstate keys list
-    """
-    from streams.commands import keys as key_commands
-
-    key_commands.list_keys(**options)
-
-
-@keys.command("revoke", short_help="Stop a key from working.")
-@click.argument("key_id")
-@configured
-def keys_revoke(**options: Any) -> None:
-    """Stop a key from working, at once for running API processes.
-
-    \b
-    Example:
-      flowstate keys revoke 3f9c0e112233
-    """
-    from streams.commands import keys as key_commands
-
-    key_commands.revoke(**options)
+    key_commands.main(list(arguments), prog_name="flowstate keys", standalone_mode=False)
 
 
 @main.command(short_help="Draw every topic, table and role.")

@@ -271,6 +271,8 @@ class DecideLogic:
             "recipient_id": loser.recipient_id,
             "destination_id": loser.destination_id,
             "kind": loser.kind,
+            # Whatever the destination's address is by now: only the claimed one is taken away.
+            "attributes": {"address_hash": loser.address_hash},
             "removed": True,
             "at_ms": at_ms,
             "reason": "claimed by another recipient",

@@ -57,7 +57,8 @@ def on_feedback(turn: Turn, feedback: Feedback, settle: Settle) -> None:
     elif status == "killed":
         _conclude(turn, delivery, "dropped", "killed", {"switch": feedback.reason})
     elif status == "rejected":
-        _conclude(turn, delivery, "dropped", "rejected", answer)
+        replaced = feedback.reason == "collapsed"
+        _conclude(turn, delivery, "dropped", "replaced" if replaced else "rejected", answer)
 
 
 def release_retry(turn: Turn, waiting: Retry) -> None:

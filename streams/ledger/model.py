@@ -63,6 +63,10 @@ _REMARKS: Final = frozenset(
     {
         "destination_removed",
         "suppression_added",
+        "suppression_lifted",
+        "preference_ignored",
+        "preferences_too_large",
+        "destination_too_large",
         "too_late_to_cancel",
         "cancel_remembered",
         "escalation_ended",

@@ -42,7 +42,7 @@ class Troubles(msgspec.Struct, frozen=True):
 
 def draw_troubles(draw: random.Random) -> Troubles:
     """Each kind with a chance of its own; now and then none at all."""
-    chance = draw.choice((0.0, 0.2, 0.4, 0.6))
+    chance = draw.choice((0.0, 0.3, 0.5, 0.8))
     return Troubles(*(draw.random() < chance for _ in Troubles.__struct_fields__))
 
 
@@ -56,6 +56,7 @@ class Chaos:
         self._loop = loop
         self._story = story
         self._steps_left: dict[Process, int] = {}
+        self._provider_us = self.draw.choice((4_000, 100_000, 600_000))
         self.deaths = 0
 
     # -- time
@@ -71,6 +72,10 @@ class Chaos:
         if self.draw.random() < 0.05:
             return self.draw.randint(10_000, 300_000)
         return self.draw.randint(100, 3_000)
+
+    def provider_us(self) -> int:
+        """One way to or from a provider: what is under way at a kill is what this makes it."""
+        return self.draw.randint(200, self._provider_us)
 
     def coin(self) -> bool:
         return self.draw.random() < 0.5

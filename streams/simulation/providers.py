@@ -58,7 +58,7 @@ class Providers:
             await sleep_us(loop, REQUEST_US_MAX)
             return Failure("timeout", sent=True)
         # From here on it is under way: it arrives whatever becomes of who sent it.
-        at_us = loop.now_us + chaos.latency_us()
+        at_us = loop.now_us + chaos.provider_us()
         late_ms = CURRENT.get().late_us(loop.now_us) // 1_000
         self._cluster.later(at_us, self._arrive, kind, request, answer, silence, late_ms)
         reply = await answer
@@ -77,7 +77,7 @@ class Providers:
         reply: Reply = answer_of(kind, said, delivery_id, at_ms)
         if silence:
             reply = Failure("reset", sent=True)
-        back_us = self._loop.now_us + chaos.latency_us()
+        back_us = self._loop.now_us + chaos.provider_us()
         if chaos.troubles.slow and chaos.draw.random() < 0.05:
             back_us += chaos.draw.randint(500_000, 4_000_000)
         self._cluster.later(back_us, _give, answer, reply)

@@ -177,7 +177,7 @@ class World:
         self.workers[name] = worker
         self.all_workers.append(worker)
         if self.chaos.troubles.kills and not self.calm and self.chaos.draw.random() < 0.6:
-            self.chaos.doom(worker.process, self.chaos.draw.randint(1, 600))
+            self.chaos.doom(worker.process, self.chaos.draw.choice((30, 200, 900)))
         self.story.tell("starts", name)
         membership = Membership(group, self.cluster)
         self.loop.spawn(worker.process, worker.start(membership), "start")
@@ -256,7 +256,7 @@ class World:
             if wanted
         ]
         while kinds:
-            await sleep_us(self.loop, draw.randint(SECOND_US, 15 * SECOND_US))
+            await sleep_us(self.loop, draw.randint(SECOND_US // 2, 9 * SECOND_US))
             draw.choice(kinds)()
 
     def _some_worker(self) -> Worker | None:

@@ -430,3 +430,23 @@ def test_a_tombstone_resets_preferences(logic: DecideLogic, codec: Codec) -> Non
     run(logic, store, record(topics.PREFERENCES, None))
     sent = run(logic, store, record(topics.EVENTS_NORMAL, event(codec, "e2"), 2))
     assert len(outputs(sent, "deliveries.apns")) == 1
+
+
+def test_a_claim_takes_the_address_it_is_about_and_no_newer_one(
+    logic: DecideLogic, codec: Codec
+) -> None:
+    store = Store()
+    first = run(logic, store, record(topics.DESTINATIONS, destination(codec)))
+    (claim,) = outputs(first, topics.DESTINATION_CLAIMS)
+    you = recipient_on(1, 1)
+    theirs = run(logic, store, record(topics.DESTINATIONS, destination(codec, you, T0 + 5), 0, you))
+    run(logic, store, record(topics.DESTINATIONS, destination(codec, ME, T0 + 3, "t-new"), 1))
+    (later,) = outputs(theirs, topics.DESTINATION_CLAIMS)
+    moved = [
+        record(topics.DESTINATION_CLAIMS, one.value, i, one.key.decode())
+        for i, one in enumerate((claim, later))
+    ]
+    (removal,) = outputs(run(logic, store, *moved), topics.DESTINATIONS)
+    run(logic, store, record(topics.DESTINATIONS, removal.value))
+    mine = state_codec.decode_profile(store.values[b"p" + ME.encode()]).destinations
+    assert [kept.address for kept in mine] == ["t-new"]
