@@ -53,18 +53,10 @@ def test_a_demo_with_a_kill_adds_up_and_tells_a_story(tmp_path: Path) -> None:
 @pytest.mark.faults
 @pytest.mark.broker
 @pytest.mark.timeout(4 * RUN_S_MAX)
-def test_killing_what_decides_or_files_leaves_the_totals_as_they_are(tmp_path: Path) -> None:
+def test_killing_any_role_leaves_the_totals_as_they_are(tmp_path: Path) -> None:
     digests = {"nobody": digest(demo(tmp_path / "nobody", "--events", "6000"))}
-    for role in ("decide", "ledger"):
-        digests[role] = digest(demo(tmp_path / role, "--events", "6000", "--kill", role))
+    for role in ("decide", "deliver", "ledger"):
+        output = demo(tmp_path / role, "--events", "6000", "--kill", role)
+        assert f"{role} was sent SIGKILL" in output
+        digests[role] = digest(output)
     assert len(set(digests.values())) == 1, digests
-
-
-@pytest.mark.faults
-@pytest.mark.broker
-@pytest.mark.timeout(2 * RUN_S_MAX)
-def test_killing_a_sink_adds_up_and_says_what_was_in_doubt(tmp_path: Path) -> None:
-    output = demo(tmp_path / "demo", "--events", "6000", "--kill", "deliver")
-    assert "deliver was sent SIGKILL" in output
-    assert "It adds up." in output
-    assert "given up in doubt" in output

@@ -116,8 +116,7 @@ async def run_demo(options: DemoOptions, console: Console) -> int:
             report = await _first_of(demo.run(), stack.supervisor.wait())
             view.finish()
             wrong = what_is_wrong(report, *demo.sent, options.kill, crashes)
-            in_doubt = options.kill == "deliver" or "deliver" in crashes
-            verdict = Verdict(report, digest_of(report), wrong, in_doubt)
+            verdict = Verdict(report, digest_of(report), wrong)
             show(verdict, console, view.elapsed_s)
             await _show_a_story(stack, options, console)
             if options.keep:

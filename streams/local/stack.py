@@ -34,6 +34,8 @@ ROLES = ("decide", "deliver", "ledger")
 HOST = "127.0.0.1"
 STREAM_HISTORY = {"ledger": {"retention_days": 36_500, "bucket_days": 7}}
 """A trace passes months in seconds, and is years old: keep all of it, a week in a bucket."""
+RESEND = {"on_ambiguous": "resend"}
+"""So that a killed sink changes no total: what was in flight is sent again, flagged and counted."""
 HEADER = """Made by `flowstate up` or `flowstate demo` for this run; overwritten by the next one.
 Use it with any command: flowstate explain RECIPIENT --config THIS_FILE"""
 
@@ -137,8 +139,11 @@ def _describe(plan: StackPlan, bootstrap: str, on_event: Callable[[Event], None]
     webs = {role: plan.web_ports.get(role) or free_port() for role in ROLES}
     registry_url, providers_url = f"http://{HOST}:{registry_port}", f"http://{HOST}:{ports.http}"
     config_file = plan.data / "flowstate.toml"
+    base = _base(plan.config)
     over = _overrides(plan, bootstrap, registry_url, ports, webs["ledger"])
-    config_file.write_text(toml_text(merged(_base(plan.config), over), HEADER))
+    if plan.clock == "stream":
+        over["categories"] = {name: RESEND for name in base.get("categories", {})}
+    config_file.write_text(toml_text(merged(base, over), HEADER))
     config_file.chmod(0o600)  # it holds the local providers' keys
     data = plan.data
     children = [
