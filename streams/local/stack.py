@@ -142,7 +142,7 @@ def _describe(plan: StackPlan, bootstrap: str, on_event: Callable[[Event], None]
     base = _base(plan.config)
     over = _overrides(plan, bootstrap, registry_url, ports, webs["ledger"])
     if plan.clock == "stream":
-        over["categories"] = {name: RESEND for name in base.get("categories", {})}
+        over["categories"] = dict.fromkeys(base.get("categories", {}), RESEND)
     config_file.write_text(toml_text(merged(base, over), HEADER))
     config_file.chmod(0o600)  # it holds the local providers' keys
     data = plan.data
