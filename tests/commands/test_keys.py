@@ -23,7 +23,7 @@ def test_make_list_and_revoke(tmp_path: Path) -> None:
     listed = runner.invoke(keys, ["list", *file])
     assert key.key_id in listed.output
     assert "works until" in listed.output
-    assert token.rpartition("_")[2] not in listed.output
+    assert token.split("_", 2)[2] not in listed.output
     assert runner.invoke(keys, ["revoke", key.key_id, *file]).exit_code == 0
     assert "revoked" in runner.invoke(keys, ["list", *file]).output
     assert KeyRing(path, 0).find(token, 0) is None
