@@ -94,6 +94,8 @@ class StatefulRunner:
         )
         self._fence = _with_positions(self._fence, positions)
         context.seek(positions)
+        # The owner before may have died between its commit and telling the group of it.
+        context.worker.offsets.note({context.tp(t): at for t, at in positions.items()})
         context.metrics.enter("catching up")
         log.info(
             "partition %d: restored %d changelog records in %.1f s",
@@ -231,9 +233,24 @@ class StatefulRunner:
             self._context.metrics.enter("running")
             while await self._wake() and self._stream_time and not self._stopping.is_set():
                 pass
+            self._pass_markers()
         unwritten_s = time.monotonic() - (self._unwritten_since or time.monotonic())
         if unwritten_s * 1000 >= settings.idle_fence_ms:
             await self._write(Result(), "idle", self._fence, self._fence.clock_ms)
+
+    def _pass_markers(self) -> None:
+        """Moves on past what the end of a transaction left behind a topic's last record.
+
+        Nothing comes with it, so no batch covers it, and the lag would be shown as 1 for ever.
+        """
+        if self._stream_time:
+            return  # there, what was read ahead is behind the reader's position too
+        position, fenced = self._context.position, self._fence.positions
+        moved = {t: at for t, old in fenced.items() if (at := position(t)) > old}
+        if moved:
+            self._fence = _with_positions(self._fence, moved)
+            if self._unwritten_since is None:
+                self._unwritten_since = time.monotonic()
 
     def _note_catch_up(self) -> None:
         """Says once when no event has been decided yet because control topics take so long."""

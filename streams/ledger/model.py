@@ -15,8 +15,10 @@ Within a life, the first that holds:
 3. a delivery will be tried again: open, it waits for the ``retry``;
 4. the subject is held, in an open digest, or will move to another channel: open, it waits for
    that; in a digest that was closed it is ``digested``;
-5. the latest entry ends it: what that says (``noted`` ends nothing);
-6. every answer was a refusal and nothing was decided since: open, it waits for the ``decision``.
+5. a receipt told that the recipient has it, so no further attempt was made: ``delivered``, though
+   no provider's answer says so;
+6. the latest entry ends it: what that says (``noted`` ends nothing);
+7. every answer was a refusal and nothing was decided since: open, it waits for the ``decision``.
 
 Duplicates and conflicts are about a *record*, not about the life they repeat: they never change
 it. Invariants: answers may be folded in any order and any number of times, once the entries are
@@ -139,6 +141,7 @@ class Life:
         "issued",
         "latest",
         "retries",
+        "seen",
         "start_ms",
         "waiting",
     )
@@ -153,6 +156,7 @@ class Life:
         self.issued: dict[tuple[str, int], int] = {}
         self.answered: dict[tuple[str, int], set[tuple[int, int]]] = {}
         self.accepted: tuple[str, ...] = ()
+        self.seen: tuple[str, ...] = ()
         self.add(fact)
 
     def add(self, fact: Fact) -> None:
@@ -178,6 +182,8 @@ class Life:
             self.ended = fact
 
     def _about_delivery(self, fact: Fact) -> None:
+        if fact.reason == "retry_ended":
+            self.seen = tuple(sorted({*self.seen, *(channel for _, _, channel in fact.tries)}))
         for delivery_id, _attempt, _channel in fact.tries:
             if fact.verdict == "retrying":
                 self.retries[delivery_id] = fact.until_ms
@@ -230,6 +236,8 @@ class Life:
             return Status("open", waiting.reason, waiting.reason, waiting.until_ms)
         if self.escalates_at_ms is not None:
             return Status("open", latest.reason, "escalation", self.escalates_at_ms)
+        if self.seen:
+            return Status("delivered", "retry_ended", channels=self.seen)
         if latest.verdict in _ENDS:
             return Status(latest.verdict, latest.reason)  # type: ignore[arg-type]
         if latest.reason == "digest_empty":

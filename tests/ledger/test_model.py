@@ -221,3 +221,12 @@ def test_answers_commute_and_repeat_without_effect(answers, random) -> None:  # 
     shuffled = [*given_once, *given_once]
     random.shuffle(shuffled)
     assert status_of(*facts, answers=given_once) == status_of(*facts, answers=shuffled)
+
+
+def test_a_receipt_that_ends_the_retries_is_evidence_of_delivery() -> None:
+    """A provider lost its answer, the person saw the message: nothing is left to wait for."""
+    routed = fact(0, "delivering", tries=(PUSH,), source=FIRST)
+    retrying = fact(1, "retrying", tries=(PUSH,), until_ms=T0 + 50, source=FEEDBACK)
+    seen = fact(2, "noted", reason="retry_ended", tries=(PUSH,), source=(topics.RECEIPTS, 3, 1))
+    found = status_of(routed, retrying, seen, answers=[answer("ambiguous")])
+    assert found == Status("delivered", "retry_ended", channels=("push",))
