@@ -195,6 +195,7 @@ def _resolve(future: asyncio.Future[Metadata], metadata: Metadata) -> None:
 def _fail(future: asyncio.Future[Metadata], error: Exception) -> None:
     if not future.done():
         future.set_exception(error)
+        future.exception()  # Whoever waited for it may be dead.
 
 
 class SimConsumer:

@@ -176,8 +176,9 @@ class World:
         worker = Worker(role, name, self.plan, group)
         self.workers[name] = worker
         self.all_workers.append(worker)
-        if self.chaos.troubles.kills and not self.calm and self.chaos.draw.random() < 0.6:
-            self.chaos.doom(worker.process, self.chaos.draw.choice((30, 200, 900)))
+        draw = self.chaos.draw
+        if self.chaos.troubles.kills and not self.calm and draw.random() < 0.6:
+            self.chaos.doom(worker.process, draw.randint(1, draw.choice((30, 200, 900))))
         self.story.tell("starts", name)
         membership = Membership(group, self.cluster)
         self.loop.spawn(worker.process, worker.start(membership), "start")
