@@ -15,11 +15,9 @@ Invariants:
 """
 
 import asyncio
-import base64
 import fcntl
 import subprocess
 import time
-import uuid
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import IO, Any, Self
@@ -184,7 +182,7 @@ class EmbeddedBroker:
         """Format the storage, once: `meta.properties` is the last thing that a format writes."""
         if (self.data_folder / "data" / "meta.properties").exists():
             return
-        cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        cluster_id = broker_config.new_cluster_id()
         command = broker_config.format_command(jar_paths, self.data_folder, cluster_id)
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         if result.returncode:

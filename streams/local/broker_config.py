@@ -10,7 +10,9 @@ Invariants: it listens on 127.0.0.1 only; no topic is made by merely naming it; 
 protect data (acks, retention, flushing) are Kafka's own.
 """
 
+import base64
 import re
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -86,6 +88,14 @@ def properties(data_folder: Path, port: int, controller_port: int) -> str:
         "log.dirs": str(data_folder / "data"),
     }
     return "".join(f"{name}={_escape(value)}\n" for name, value in settings.items())
+
+
+def new_cluster_id() -> str:
+    """22 characters, as Kafka's own: never with a dash first, which its tools take for an option."""
+    while True:
+        cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        if not cluster_id.startswith("-"):
+            return cluster_id
 
 
 def format_command(jars: Sequence[Path], data_folder: Path, cluster_id: str) -> list[str]:

@@ -17,7 +17,7 @@ from aiokafka.errors import UnknownTopicOrPartitionError
 
 from streams.local import jars
 from streams.local.broker import BrokerError, EmbeddedBroker
-from streams.local.broker_config import explain
+from streams.local.broker_config import explain, new_cluster_id
 from streams.local.processes import free_port
 from tests.conftest import KafkaTopics, RunningBroker
 from tests.eventually import eventually_blocking
@@ -255,3 +255,9 @@ def test_a_damaged_jar_is_noticed_and_without_a_network_that_is_said(
     with pytest.raises(jars.JarError, match=f"Cannot fetch .*{smallest.artifact}.*network once"):
         jars.resolve(said.append)
     assert said == [f"Fetching Apache Kafka {jars.KAFKA_VERSION}: file 1 of 1"]
+
+
+def test_no_cluster_id_looks_like_an_option_to_kafkas_tools() -> None:
+    drawn = [new_cluster_id() for _ in range(2_000)]
+    assert not [one for one in drawn if one.startswith("-")]
+    assert {len(one) for one in drawn} == {22}
