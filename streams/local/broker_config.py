@@ -91,7 +91,7 @@ def properties(data_folder: Path, port: int, controller_port: int) -> str:
 
 
 def new_cluster_id() -> str:
-    """22 characters, as Kafka's own: never with a dash first, which its tools take for an option."""
+    """22 characters, as Kafka's: never a dash first, which its tools take for an option."""
     while True:
         cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         if not cluster_id.startswith("-"):

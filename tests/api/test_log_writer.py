@@ -120,19 +120,19 @@ async def test_what_was_refused_never_appears_and_it_recovers_by_itself(
     await admin.start()
     await admin.create_topics([NewTopic("t", 2, 1)])
     await admin.close()
-    writer = LogWriter(settings(bootstrap), ["t"], "test", ack_ms_max=500, probe_ms=300)
+    writer = LogWriter(settings(bootstrap), ["t"], "test", ack_ms_max=1_000, probe_ms=300)
     await eventually(lambda: _starts(writer))
-    assert (await writer.write([record("t", b"before")])) == [Placed("t", 0, 0)]
+    await eventually(lambda: _is_written(writer, b"before"))
 
     # A broker that hangs: nothing is acknowledged, and nothing says so.
     java = java_of(own_broker)
     java.send_signal(signal.SIGSTOP)
     began = time.monotonic()
     on_the_wire = await writer.write([record("t", b"hung")])
-    assert time.monotonic() - began < 1.5
+    assert time.monotonic() - began < 5
     began = time.monotonic()
     refused = await asyncio.gather(*(writer.write([record("t", b"away")]) for _ in range(50)))
-    assert time.monotonic() - began < 0.5
+    assert time.monotonic() - began < 0.8  # below the time that one write may wait
     assert all(isinstance(place, NotWritten) for (place,) in (on_the_wire, *refused))
     java.send_signal(signal.SIGCONT)
     await eventually(lambda: writer.is_up)
@@ -142,13 +142,17 @@ async def test_what_was_refused_never_appears_and_it_recovers_by_itself(
     await eventually(lambda: not writer.is_up)
     assert isinstance((await writer.write([record("t", b"gone")]))[0], NotWritten)
     await own_broker.start_async()
-    await eventually(lambda: writer.is_up)
-    (after,) = await writer.write([record("t", b"after")])
-    assert isinstance(after, Placed)
+    await eventually(lambda: _is_written(writer, b"after"))
     await writer.stop()
     found = await values(bootstrap, "t")
     assert set(found) - {b"hung"} == {b"before", b"after"}
-    assert found.count(b"hung") <= 1
+    assert found.count(b"hung") <= 1  # it was on the wire when the broker hung
+
+
+async def _is_written(writer: LogWriter, value: bytes) -> bool:
+    """New topics, and brokers that have just started, have no leaders for a moment."""
+    (place,) = await writer.write([record("t", value)])
+    return isinstance(place, Placed)
 
 
 async def _starts(writer: LogWriter) -> bool:
