@@ -10,8 +10,9 @@ Only two things are taken as "never processed": a failure to connect, and HTTP/2
 (REFUSED_STREAM, or GOAWAY for streams above the last one it took: RFC 9113 §6.8, §8.7). hyper has
 then already tried again on its own, which is safe for the same reason. All else is ambiguous.
 
-Invariants: every request ends within ``request_ms_max``; no redirect is followed; no proxy of the
-environment is used; at most ``in_flight_max`` requests are under way.
+Invariants: every request ends within ``request_ms_max``, or, if the client itself loses it, five
+seconds later; no redirect is followed; no proxy of the environment is used; at most
+``in_flight_max`` requests are under way.
 """
 
 from __future__ import annotations
@@ -37,6 +38,9 @@ REFUSED = (
     "connection error received: not a result of an error",
 )
 
+LOST_MS = 5_000
+"""A request that is so late beyond its deadline has been lost inside the client."""
+
 log = logging.getLogger(__name__)
 
 
@@ -52,6 +56,7 @@ class HttpTransport:
         self._http2 = http2
         self._wanted = tuple(wanted_headers)
         self._slots = asyncio.Semaphore(in_flight_max)
+        self._deadline_s = (settings.request_ms_max + LOST_MS) / 1000
         self._clients: list[Client] = []
         self._timeouts: list[int] = []
         self._retired: list[Client] = []
@@ -72,12 +77,18 @@ class HttpTransport:
             index = self._next = (self._next + 1) % len(self._clients)
             client = self._clients[index]
             try:
-                reply = await self._exchange(client, request)
+                async with asyncio.timeout(self._deadline_s):
+                    reply = await self._exchange(client, request)
             except DetailedPyreqwestError as error:
                 failure = explain(error)
                 if failure.reason == "timeout" and client is self._clients[index]:
                     await self._count_timeout(index)
                 return failure
+            except TimeoutError:
+                # The client has a deadline of its own. This one is for an answer that it never
+                # hands over: without it the recipient's next message would wait for ever.
+                log.warning("%s: the HTTP client lost a request", self._name)
+                return Failure("timeout", sent=True, detail="the client never answered")
             self._timeouts[index] = 0
             return reply
 

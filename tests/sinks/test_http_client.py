@@ -13,7 +13,9 @@ import h2.connection
 import h2.events
 import pytest
 from h2.errors import ErrorCodes
+from pyreqwest.client import Client
 
+from streams.sinks import http_client
 from streams.sinks.base import Failure, HttpRequest, Reply, Response
 from streams.sinks.http_client import HttpTransport
 from streams.sinks.settings import HttpSettings
@@ -103,3 +105,23 @@ async def test_what_the_peer_may_have_processed_is_in_doubt_and_not_tried_again(
         assert len(seen) == 1, "only what was never processed may be sent again"
     assert isinstance(reply, Failure)
     assert reply.sent
+
+
+async def test_a_request_that_the_client_loses_ends_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Losing(HttpTransport):
+        async def _exchange(self, client: Client, request: HttpRequest) -> Response:
+            await asyncio.Event().wait()
+            raise AssertionError("nothing sets it")
+
+    monkeypatch.setattr(http_client, "LOST_MS", 50)
+    transport = Losing("test", HttpSettings(request_ms_max=50, connect_ms_max=50), 1, http2=True)
+    await transport.start()
+    try:
+        for _ in range(2):  # the slot is free again
+            reply = await transport.send(HttpRequest("http://127.0.0.1:1/x", {}, b"body"))
+            assert isinstance(reply, Failure)
+            assert (reply.reason, reply.sent) == ("timeout", True)
+    finally:
+        await transport.stop()
