@@ -50,6 +50,9 @@ class LaneHost(Protocol):
     def now_ms(self) -> int:
         """Wall clock."""
 
+    def leased(self) -> bool:
+        """Whether this worker has lately confirmed that the partition is still its own."""
+
     def may_begin(self, item: Item) -> bool:
         """Whether sending may begin: the window, the lease, not stopping."""
 
@@ -107,7 +110,7 @@ class Lane:
 
         While they can be had it is not needed: each is looked at in the moment of its sending.
         """
-        if not self._held:
+        if not self._held or not self._host.leased():
             return
         for item in list(self._unsent()):
             outcome = None if item.finished or item.begun else self._verdict(item)
@@ -140,6 +143,8 @@ class Lane:
             return True
         outcome = self._verdict(item)
         if outcome is not None:
+            if not self._host.leased():
+                return False  # its successor may have sent it: "too late" would send it again
             queue.popleft()
             self._finish(item, Answer(outcome, ""))
             return True
@@ -237,6 +242,7 @@ class Lane:
         older = self._replaceable.get(key)
         if (
             older is not None
+            and self._host.leased()
             and not older.begun
             and not older.finished
             and not older.entry.doubtful

@@ -171,12 +171,16 @@ class DeliverRunner:
         """Wall clock."""
         return self._context.now_ms()
 
+    def leased(self) -> bool:
+        """Whether ownership was confirmed within the lease."""
+        return time.monotonic() - self._confirmed_at < self._settings.lease_ms / 1000
+
     def may_begin(self, item: Item) -> bool:
         """Named by a committed mark, inside the window, within the lease, and not stopping."""
         if self._stopping:
             return False
         positions = self._positions[item.topic]
-        leased = time.monotonic() - self._confirmed_at < self._settings.lease_ms / 1000
+        leased = self.leased()
         if leased and positions.may_send(item.entry):
             return True
         if not leased or positions.is_inside(item.entry):

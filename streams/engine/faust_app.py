@@ -22,7 +22,7 @@ from faust.app.base import BootStrategy
 from faust.tables.manager import TableManager
 
 from streams.engine.engine import Engine
-from streams.engine.group import GroupConsumer, GroupTransport
+from streams.engine.group import Assignor, GroupConsumer, GroupTransport
 from streams.engine.pages import add_pages
 from streams.engine.roles import Committed, RoleSpec
 from streams.engine.settings import EngineSettings
@@ -98,6 +98,7 @@ class EngineApp(faust.App):
             datadir=folder / "faust",
             store="memory://",
             TableManager=EngineTables,
+            PartitionAssignor=Assignor,
             key_serializer="raw",
             value_serializer="raw",
             topic_partitions=settings.partitions,

@@ -7,13 +7,16 @@ once in the thread's aiokafka consumer, and left out of Faust's active partition
 committed through this membership, because the broker then refuses them from a stale generation.
 
 Seams: ``Transport.Consumer``, ``Consumer._new_consumer_thread``, ``_create_worker_consumer``,
-``ConsumerRebalanceListener``. ``tests/engine/test_faust_holes.py`` says which hole each closes.
+``ConsumerRebalanceListener``, ``PartitionAssignor``. ``tests/engine/test_faust_holes.py`` says
+which hole each closes.
 
 Invariant: Faust's consumer never fetches a record and never commits an offset.
 """
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -27,11 +30,15 @@ from aiokafka.errors import (
     UnknownMemberIdError,
 )
 from aiokafka.structs import OffsetAndMetadata
+from faust.assignor.client_assignment import ClientMetadata
+from faust.assignor.partition_assignor import PartitionAssignor
 from faust.transport.drivers import aiokafka as driver
 
 from streams.engine.clients import client_settings
 from streams.engine.roles import Committed, Fenced
 from streams.engine.settings import EngineSettings
+
+log = logging.getLogger(__name__)
 
 STALE_ERRORS = (
     CommitFailedError,
@@ -45,6 +52,25 @@ NO_OFFSET = -1
 
 class MembershipLost(Exception):  # noqa: N818 (a state, named for what happened)
     """The group no longer knows this member, though it has a name of its own."""
+
+
+class Assignor(PartitionAssignor):
+    """Faust's assignor, for a named member that comes back at another address.
+
+    The group then hands it the share that its predecessor had, with the predecessor's URL in it.
+    Faust asserts that the URL is its own, after having taken the share over; the assertion would
+    end the coordinator's task, and the worker would never own anything.
+    """
+
+    def on_assignment(self, assignment: Any) -> None:
+        """Takes the share, whoever's URL is on it."""
+        try:
+            super().on_assignment(assignment)
+        except AssertionError:
+            share = ClientMetadata.loads(self._decompress(assignment.user_data))
+            if share.url == str(self._url):
+                raise
+            log.info("takes over the share of this name at another address")
 
 
 class RebalanceListener(driver.ConsumerRebalanceListener):
@@ -84,12 +110,19 @@ class GroupThread(driver.AIOKafkaConsumerThread):
         return consumer
 
     async def on_start(self) -> None:
-        """Joins as Faust does, and watches the heartbeats of a named member."""
+        """Joins as Faust does, and watches the coordinator and a named member's heartbeats."""
         await super().on_start()
+        self._ensure_consumer()._coordinator._coordination_task.add_done_callback(self._on_end)
         if self.app.engine.settings.worker_name:  # type: ignore[attr-defined]
             coordinator = self._ensure_consumer()._coordinator
             self._heartbeat = coordinator._do_heartbeat
             coordinator._do_heartbeat = self._do_heartbeat
+
+    def _on_end(self, task: asyncio.Task[None]) -> None:
+        """Without its coordinator a member never gets a partition again, and nobody sees it."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            engine = self.app.engine  # type: ignore[attr-defined]
+            self.parent_loop.call_soon_threadsafe(engine.fail, error)
 
     async def _do_heartbeat(self) -> bool:
         """Two workers with one name would take the membership from each other for ever.

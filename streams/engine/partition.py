@@ -94,8 +94,10 @@ class StatefulRunner:
         )
         self._fence = _with_positions(self._fence, positions)
         context.seek(positions)
-        # The owner before may have died between its commit and telling the group of it.
-        context.worker.offsets.note({context.tp(t): at for t, at in positions.items()})
+        if value is not None:
+            # The owner before may have died between its commit and telling the group of it.
+            # Never without a fence: positions in the group with none mean that state was lost.
+            context.worker.offsets.note({context.tp(t): at for t, at in positions.items()})
         context.metrics.enter("catching up")
         log.info(
             "partition %d: restored %d changelog records in %.1f s",
@@ -243,8 +245,10 @@ class StatefulRunner:
 
         Nothing comes with it, so no batch covers it, and the lag would be shown as 1 for ever.
         """
-        if self._stream_time:
-            return  # there, what was read ahead is behind the reader's position too
+        if self._stream_time or self._stopping.is_set():
+            # What was read ahead, or taken and left for the next owner, is behind the reader's
+            # position too, and nobody has decided it.
+            return
         position, fenced = self._context.position, self._fence.positions
         moved = {t: at for t, old in fenced.items() if (at := position(t)) > old}
         if moved:

@@ -27,10 +27,14 @@ class Host:
         self.finished: list[tuple[int, str]] = []
         self.killed: set[str] = set()
         self.closed = False
+        self.owns = True
         self.errors: list[BaseException] = []
 
     def now_ms(self) -> int:
         return self.now
+
+    def leased(self) -> bool:
+        return self.owns
 
     def may_begin(self, item: Item) -> bool:
         return not self.closed
@@ -211,3 +215,15 @@ async def test_a_bug_in_sending_ends_the_runner(set_up: Setting) -> None:
     await set_up.began(1)
     set_up.sender.waiting[1].set_exception(ZeroDivisionError())
     await eventually(lambda: set_up.host.errors, 5)
+
+
+async def test_whoever_may_have_lost_the_partition_concludes_nothing(set_up: Setting) -> None:
+    """A worker that stood still finds everything too late, and its successor has sent it."""
+    set_up.host.owns = False
+    set_up.add(1, valid_until_ms=1)
+    set_up.lane.pump()
+    set_up.lane.sweep()
+    assert set_up.host.finished == []
+    set_up.host.owns = True
+    set_up.lane.pump()
+    assert set_up.host.finished == [(1, "validity_over")]
