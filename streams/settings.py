@@ -25,6 +25,7 @@ from streams.core.policy import Bounds, Category, LimitRule, Policy
 from streams.engine.settings import EngineSettings
 from streams.ledger.settings import LedgerSettings, ReconcileSettings
 from streams.sinks.settings import AnyProvider, DeliverSettings, SmtpSettings
+from streams.web.settings import WebSettings
 
 __all__ = ["Settings", "SettingsError", "default_path", "load", "shipped_configuration"]
 
@@ -40,6 +41,12 @@ class RootSettings(msgspec.Struct, frozen=True, kw_only=True):
     """``stream``: time is what the records say (backtests, the demo)."""
     data_folder: str = ".flowstate"
     """State and history of this worker live under it."""
+    internal_secret: str = ""
+    """How workers on several machines know each other: the same for every role, from 32 random
+    characters on. Empty: a worker's pages about people answer this machine only."""
+
+    def __repr__(self) -> str:
+        return f"RootSettings(application={self.application!r})"
 
 
 class RegistrySettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,6 +75,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ledger: LedgerSettings
     api: ApiSettings
     reconcile: ReconcileSettings
+    web: WebSettings
 
     def __repr__(self) -> str:
         return f"Settings(source={self.source!r}, policy={self.policy.version!r})"
@@ -84,9 +92,19 @@ OWN_SECTIONS: dict[str, type[msgspec.Struct]] = {
     "ledger": LedgerSettings,
     "api": ApiSettings,
     "reconcile": ReconcileSettings,
+    "web": WebSettings,
 }
 SHARED = frozenset(
-    {"application", "bootstrap", "security", "partitions", "clock", "data_folder", "registry_url"}
+    {
+        "application",
+        "bootstrap",
+        "security",
+        "partitions",
+        "clock",
+        "data_folder",
+        "registry_url",
+        "internal_secret",
+    }
 )
 """Fields of those structs that have one value for all, from other sections."""
 POLICY_ELSEWHERE = frozenset({"version", "categories", "limits", "bounds", "kills"})
@@ -151,6 +169,7 @@ def _settings(source: str, sections: Sections) -> Settings | None:
         "clock": root.clock,
         "data_folder": root.data_folder,
         "registry_url": registry.url or None,
+        "internal_secret": root.internal_secret,
     }
     built: dict[str, Any] = {}
     for name, struct in OWN_SECTIONS.items():

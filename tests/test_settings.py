@@ -321,12 +321,12 @@ sasl_password = "hunter2"
 auth_token = "hunter2"
 [api]
 link_secrets = ["hunter2"]
-[decide]
-internal_secret = "hunter2"
 """
     )
-    settings = loaded(tmp_path, text)
-    for part in (settings, settings.kafka, settings.deliver, settings.api, settings.decide):
+    settings = loaded(tmp_path, f"internal_secret = 'hunter2'\n{text}")
+    assert settings.ledger.internal_secret == settings.decide.internal_secret == "hunter2"
+    named = (settings.api, settings.decide, settings.ledger, settings.deliver)
+    for part in (settings, settings.kafka, *named):
         assert "hunter2" not in repr(part)
 
 

@@ -24,12 +24,12 @@ from streams.api.limits import Allowance
 from streams.api.problems import ProblemError, answer, of_http_exception, problem, refuse
 from streams.api.routes import ALLOWANCE, BODY_BYTES, ITEMS, KEY, Handler, Route
 from streams.api.settings import ApiSettings, KeyLimits
+from streams.web.internal import LOOPBACK_HOSTS, name_of
 
 log = logging.getLogger(__name__)
 access = logging.getLogger("flowstate.access")
 
 ALLOWANCES_MAX = 20_000
-LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "[::1]", "::1"})
 
 
 class AccessLine(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -176,9 +176,7 @@ class Gate:
 
     def _check_host(self, request: web.Request) -> None:
         """Without keys only this machine may ask, and no web page in its browser."""
-        host = request.host.rpartition(":")[0] if request.host.count(":") == 1 else request.host
-        name = host if not host.startswith("[") else host.partition("]")[0] + "]"
-        if name not in LOOPBACK_HOSTS:
+        if name_of(request.host) not in LOOPBACK_HOSTS:
             raise refuse(
                 "forbidden",
                 "There are no API keys, so only this machine is answered: use its loopback"

@@ -144,6 +144,12 @@ class KeyRing:
         fits = hmac.compare_digest(shown, key.secret_sha256 if key else "0" * 64)
         return key if key and fits and prefix == PREFIX and key.works(now_ms) else None
 
+    def by_id(self, key_id: str, now_ms: int) -> ApiKey | None:
+        """The working key of that id: for a session that was begun with its token."""
+        self._follow()
+        key = self._keys.get(key_id)
+        return key if key is not None and key.works(now_ms) else None
+
     def _follow(self) -> None:
         now = self._clock()
         if now - self._looked_at < self._reread_s:

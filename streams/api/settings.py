@@ -96,7 +96,7 @@ class ApiSettings(msgspec.Struct, frozen=True, kw_only=True):
     decide_urls: tuple[str, ...] = ()
     """Decide workers to ask for state; empty finds the owners through Kafka."""
     internal_secret: str = ""
-    """Shown to decide workers; must equal theirs (``DecideWebSettings.internal_secret``)."""
+    """Shown to the workers that are asked: the same for every role."""
     owner_ms_max: int = 1_000
     page_link_ms_max: int = 30 * 24 * 3_600_000
     """Age at which a link to a preference page stops working."""
@@ -109,7 +109,7 @@ class DecideWebSettings(msgspec.Struct, frozen=True, kw_only=True):
     """The pages that a decide worker has for the API."""
 
     internal_secret: str = ""
-    """Required of whoever asks; empty asks for nothing (a closed network)."""
+    """Required of whoever asks: the same for every role. Empty: only this machine may ask."""
     applied_ms_max: int = 400
     """How long a change of preferences waits to be applied; acknowledged it is already."""
     ack_ms_max: int = 800

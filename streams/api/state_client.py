@@ -20,10 +20,11 @@ from streams import topics
 from streams.api.problems import CONTENT_TYPE, Problem, ProblemError, refuse
 from streams.api.settings import ApiSettings
 from streams.engine.settings import EngineSettings
+from streams.ledger.directory import ledger_group
 from streams.partitioning import partition_of_recipient
 from streams.web.decide_owners import group_of
-from streams.web.decide_pages import PATH, SECRET_HEADER
-from streams.web.owners import HOP_HEADER
+from streams.web.decide_pages import PATH
+from streams.web.internal import headers as internal_headers
 from streams.web.state_documents import OwnedPartitions, SeenAnswers, SeenQuestion, SeenQuestions
 from streams.web.worker_directory import WorkerDirectory
 
@@ -53,7 +54,7 @@ class StateClient:
             engine, group_of(application), topics.PREFERENCES, timeout_ms
         )
         self._ledger = WorkerDirectory(
-            engine, f"{application}-ledger", topics.DECISIONS, timeout_ms
+            engine, ledger_group(application), topics.DECISIONS, timeout_ms
         )
         self._session: aiohttp.ClientSession | None = None
 
@@ -80,11 +81,10 @@ class StateClient:
     ) -> Answered | None:
         """The worker's answer; ``None`` when there is none in time."""
         assert self._session is not None, "not started"
-        headers = {"Content-Type": "application/json"}
-        if hop:
-            headers[HOP_HEADER] = "1"
-        if self._settings.internal_secret:
-            headers[SECRET_HEADER] = self._settings.internal_secret
+        headers = {
+            "Content-Type": "application/json",
+            **internal_headers(self._settings.internal_secret, is_hop=hop),
+        }
         try:
             async with self._session.request(
                 method, url.rstrip("/") + path, data=body, headers=headers, allow_redirects=False

@@ -23,12 +23,17 @@ def address_metadata(url: str) -> str:
     return msgspec.json.encode({"url": url}).decode()
 
 
-async def owners_in_group(admin: Any, application: str) -> dict[int, str]:
-    """Address of the owner of each partition that has, or had, one. ``admin`` has started."""
-    offsets = await admin.list_consumer_group_offsets(f"{application}-ledger")
+def ledger_group(application: str) -> str:
+    """Group of the ledger workers; they commit their addresses beside ``decisions``."""
+    return f"{application}-ledger"
+
+
+async def owners_in_group(admin: Any, group: str, topic: str) -> dict[int, str]:
+    """Address that was committed for each partition of a topic. ``admin`` has started."""
+    offsets = await admin.list_consumer_group_offsets(group)
     found = {}
     for place, committed in offsets.items():
-        if place.topic == topics.DECISIONS and (url := address_in(committed.metadata)):
+        if place.topic == topic and (url := address_in(committed.metadata)):
             found[place.partition] = url
     return found
 
@@ -41,11 +46,12 @@ async def find_ledger(
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, **(security or {}))
     try:
         await admin.start()
-        owners = Counter((await owners_in_group(admin, application)).values())
+        found = await owners_in_group(admin, ledger_group(application), topics.DECISIONS)
     except KafkaError:
         return None
     finally:
         await admin.close()
+    owners = Counter(found.values())
     return owners.most_common(1)[0][0] if owners else None
 
 

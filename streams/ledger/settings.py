@@ -47,6 +47,8 @@ class LedgerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Per partition, over all its buckets."""
 
     # -- answering
+    internal_secret: str = ""
+    """Shared by all workers (a key at the top of the file): who shows it asks as a worker."""
     timeline_rows_max: int = 200
     """Rows in one page of a timeline."""
     trace_rows_max: int = 2_000
@@ -60,6 +62,9 @@ class LedgerSettings(msgspec.Struct, frozen=True, kw_only=True):
     owners_cached_ms: int = 1_000
     """How long an answer to "who owns this partition" is believed."""
     retry_after_s: int = 1
+
+    def __repr__(self) -> str:
+        return f"LedgerSettings(retention_days={self.retention_days})"
 
 
 class ReconcileSettings(msgspec.Struct, frozen=True, kw_only=True):

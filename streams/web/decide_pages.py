@@ -16,7 +16,6 @@ Invariants: a partition answers only while it is owned and caught up; else the a
 
 from __future__ import annotations
 
-import hmac
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
@@ -33,6 +32,7 @@ from streams.engine.api import StateView
 from streams.engine.settings import EngineSettings
 from streams.partitioning import partition_of_recipient
 from streams.web import preference_rules
+from streams.web.internal import NOT_A_WORKER, is_worker
 from streams.web.preference_owner import Owned, PreferenceOwner, with_preferences
 from streams.web.preview import preview, seen_before
 from streams.web.state_documents import (
@@ -47,7 +47,6 @@ from streams.web.state_documents import (
     SuppressionDocument,
 )
 
-SECRET_HEADER = "Flowstate-Internal"  # noqa: S105 (a name)
 PATH = "/v1/state"
 
 Wanted = TypeVar("Wanted")
@@ -198,10 +197,8 @@ class DecideWeb:
         return owned
 
     def _authorize(self, request: web.Request) -> None:
-        secret = self._settings.internal_secret.encode()
-        shown = request.headers.get(SECRET_HEADER, "").encode("utf-8", "surrogateescape")
-        if secret and not hmac.compare_digest(secret, shown):
-            raise refuse("unauthenticated", f"The header {SECRET_HEADER} is missing or wrong.")
+        if not is_worker(request, self._settings.internal_secret):
+            raise refuse("unauthenticated", NOT_A_WORKER)
 
 
 def _choices(state: RecipientState, is_applied: bool) -> web.Response:

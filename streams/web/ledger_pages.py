@@ -24,14 +24,18 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from streams import topics
 from streams.core.ids import hash8, partition_of
 from streams.engine.settings import EngineSettings
+from streams.ledger.directory import ledger_group
 from streams.ledger.documents import Count, PartitionTotals, Totals
 from streams.ledger.metrics import LedgerMetrics
 from streams.ledger.queries import LedgerQueries
 from streams.ledger.settings import LedgerSettings
 from streams.partitioning import partition_of_recipient
-from streams.web.owners import HOP_HEADER, Owners
+from streams.web.internal import HOP_HEADER
+from streams.web.owners import Owners
+from streams.web.worker_directory import WorkerDirectory
 
 audit = logging.getLogger("flowstate.audit")
 Answer = Callable[[LedgerQueries], Any]
@@ -45,7 +49,14 @@ class LedgerWeb:
         self._settings = settings
         self._engine = engine
         self.metrics = LedgerMetrics()
-        self._owners = Owners(settings, engine, self.metrics)
+        directory = WorkerDirectory(
+            engine,
+            ledger_group(engine.application),
+            topics.DECISIONS,
+            settings.proxy_timeout_ms,
+            settings.owners_cached_ms,
+        )
+        self._owners = Owners(settings, directory, self.metrics)
         self._mine: dict[int, tuple[LedgerQueries, Callable[[], bool]]] = {}
         self._faust_app: Any = None
 

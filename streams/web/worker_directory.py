@@ -15,12 +15,12 @@ import logging
 import time
 from typing import Any
 
-import msgspec
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from streams.engine.clients import client_settings
 from streams.engine.settings import EngineSettings
+from streams.ledger.directory import owners_in_group
 
 log = logging.getLogger(__name__)
 
@@ -90,17 +90,4 @@ class WorkerDirectory:
                 await admin.close()
                 raise
             self._admin = admin
-        offsets = await self._admin.list_consumer_group_offsets(self._group)
-        return {
-            place.partition: url
-            for place, committed in offsets.items()
-            if place.topic == self._topic and (url := _url_in(committed.metadata))
-        }
-
-
-def _url_in(metadata: str | None) -> str | None:
-    try:
-        url: Any = msgspec.json.decode(metadata or "{}").get("url")
-    except (msgspec.DecodeError, AttributeError):
-        return None
-    return url if isinstance(url, str) and url.startswith(("http://", "https://")) else None
+        return await owners_in_group(self._admin, self._group, self._topic)

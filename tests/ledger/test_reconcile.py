@@ -16,15 +16,14 @@ from streams.core import ids
 from streams.core.model import Entry, Source
 from streams.engine.settings import EngineSettings
 from streams.engine.topics_admin import create_topics
-from streams.ledger.directory import find_ledger
+from streams.ledger.directory import find_ledger, ledger_group
 from streams.ledger.log_snapshot import REST, LogSnapshot, ReconcileError
-from streams.ledger.metrics import LedgerMetrics
 from streams.ledger.reconcile import read_received, reconcile
 from streams.ledger.report import Report
-from streams.ledger.settings import LedgerSettings, ReconcileSettings
+from streams.ledger.settings import ReconcileSettings
 from streams.local.broker import EmbeddedBroker
 from streams.partitioning import partition_of_recipient
-from streams.web.owners import Owners
+from streams.web.worker_directory import WorkerDirectory
 from tests.ledger.build import CODEC, T0
 from tests.ledger.kafka_books import PARTITIONS, KafkaBooks, encode_event
 
@@ -135,10 +134,9 @@ async def test_owners_are_read_from_the_group(cluster: str) -> None:
     }
     await _commit(cluster, offsets, "owned-ledger")
     engine = EngineSettings(bootstrap=cluster, application="owned")
-    owners = Owners(LedgerSettings(proxy_timeout_ms=5_000), engine, LedgerMetrics())
-    await owners.start()
-    assert await owners.all() == {0: "http://a:1", 2: "http://b:2"}
-    await owners.stop()
+    directory = WorkerDirectory(engine, ledger_group("owned"), topics.DECISIONS, timeout_ms=5_000)
+    assert await directory.all() == {0: "http://a:1", 2: "http://b:2"}
+    await directory.stop()
     assert await find_ledger(cluster, "owned") in ("http://a:1", "http://b:2")
     assert await find_ledger(cluster, "nobody") is None
     assert await find_ledger("127.0.0.1:1", "owned") is None

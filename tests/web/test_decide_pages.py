@@ -18,7 +18,8 @@ from streams.core.model import Preferences, Profile
 from streams.core.policy import Category, Policy
 from streams.engine.settings import EngineSettings
 from streams.web import preference_owner
-from streams.web.decide_pages import SECRET_HEADER, DecideWeb
+from streams.web.decide_pages import DecideWeb
+from streams.web.internal import SECRET_HEADER
 from streams.web.pending import AGE_S_MAX, PendingChanges
 from streams.web.preference_rules import etag
 

@@ -21,8 +21,8 @@ from streams.ledger.queries import LedgerQueries
 from streams.ledger.settings import LedgerSettings
 from streams.ledger.store import LedgerStore
 from streams.partitioning import partition_of_recipient
+from streams.web.internal import HOP_HEADER
 from streams.web.ledger_pages import LedgerWeb
-from streams.web.owners import HOP_HEADER
 from tests.ledger.build import CODEC, T0, decision, entry, rows_of, subject_of
 
 PARTITIONS = 2
