@@ -18,8 +18,8 @@ SECRET_HEADER = "Flowstate-Internal"  # noqa: S105 (a name)
 HOP_HEADER = "Flowstate-Hop"
 """On a question that was passed on once already: it is never passed on again."""
 NOT_A_WORKER = (
-    f"The header {SECRET_HEADER} is missing or wrong: internal_secret must be the same for every role."
-    " Without one, only this machine is answered."
+    f"The header {SECRET_HEADER} is missing or wrong: internal_secret must be the same for every"
+    " role. Without one, only this machine is answered."
 )
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "[::1]", "::1"})
 
