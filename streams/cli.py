@@ -333,6 +333,34 @@ def tail(**options: Any) -> None:
     records.tail(**options)
 
 
+@main.command(short_help="Show the words of a category, as each channel would.")
+@click.argument("category")
+@click.option("--locale", multiple=True, metavar="TAG", help="As in fr-CA; more than once.  [en]")
+@click.option("--channel", multiple=True, metavar="NAME", help="Only this one; more than once.")
+@click.option("--data", multiple=True, metavar="NAME=VALUE", help="A variable of the event.")
+@click.option("--event", "file", type=click.File("rb"), help="JSON lines of events, - for stdin.")
+@click.option(
+    "--digest", type=click.IntRange(2, 10_000), metavar="N", help="As a digest of N events."
+)
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@configured
+def preview(**options: Any) -> None:
+    """Show the words of CATEGORY, as each of its channels and kinds of device would.
+
+    Uses the catalogue, the templates and the sinks' limits; asks no cluster and sends nothing.
+    Several events in the file, or --digest, make a digest by the category's own rule.
+
+    \b
+    Example:
+      flowstate preview message --data who=Ann --locale en --locale fr-CA
+      flowstate preview like --digest 1234 --channel push
+      flowstate preview message --event examples/events.jsonl --json
+    """
+    from streams.commands import words
+
+    words.preview(**options)
+
+
 # -------------------------------------------------------------------------------------- the books
 
 

@@ -24,7 +24,13 @@ from streams.configuration.sections import Sections
 from streams.core.policy import Bounds, Category, LimitRule, Policy
 from streams.engine.settings import EngineSettings
 from streams.ledger.settings import LedgerSettings, ReconcileSettings
-from streams.sinks.settings import AnyProvider, DeliverSettings, SmtpSettings
+from streams.sinks.settings import (
+    AnyProvider,
+    DeliverSettings,
+    SmtpSettings,
+    TwilioSettings,
+    VonageSettings,
+)
 from streams.web.settings import WebSettings
 
 __all__ = ["Settings", "SettingsError", "default_path", "load", "shipped_configuration"]
@@ -175,7 +181,7 @@ def _settings(source: str, sections: Sections) -> Settings | None:
     for name, struct in OWN_SECTIONS.items():
         fields = {f: value for f, value in shared.items() if f in struct.__struct_fields__}
         if "providers" in struct.__struct_fields__:
-            fields["providers"] = tuple(_exempt(one, policy) for one in providers.values())
+            fields["providers"] = tuple(_told(one, policy) for one in providers.values())
         built[name] = struct(**{**own[name], **fields})
     sections.add(_between(built["engine"], built["deliver"]))
     return Settings(
@@ -191,8 +197,21 @@ def _settings(source: str, sections: Sections) -> Settings | None:
     )
 
 
-def _exempt(provider: Any, policy: Policy) -> Any:
-    """Mail of a mandatory category has no unsubscribe link: there is nothing to unsubscribe."""
+def _told(provider: Any, policy: Policy) -> Any:
+    """A provider with what the catalogue says that it must obey; its own keys win.
+
+    Mail of a mandatory category has no unsubscribe link: there is nothing to unsubscribe. A
+    category's ceiling of SMS segments is its providers'.
+    """
+    if isinstance(provider, TwilioSettings | VonageSettings):
+        usual = Category("").sms_segments_max
+        ceilings = {
+            category.name: category.sms_segments_max
+            for category in policy.categories.values()
+            if category.sms_segments_max != usual
+        }
+        own = provider.segments_max_by_category
+        return msgspec.structs.replace(provider, segments_max_by_category={**ceilings, **own})
     if not isinstance(provider, SmtpSettings) or provider.unsubscribe_exempt:
         return provider
     mandatory = tuple(c.name for c in policy.categories.values() if c.mandatory)

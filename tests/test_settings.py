@@ -81,6 +81,23 @@ def test_what_the_shipped_configuration_teaches_works(tmp_path: Path) -> None:
     assert isinstance(settings.security["ssl_context"], ssl.SSLContext)
 
 
+def test_a_categorys_ceiling_of_sms_is_its_providers_and_their_own_wins(tmp_path: Path) -> None:
+    text = (
+        "[categories.code]\nsms_segments_max = 1\n[categories.news]\nsms_segments_max = 4\n"
+        '[categories.plain]\n[providers.twilio]\naccount_sid = "a"\nauth_token = "b"\n'
+        'sender = "MG1"\nsegments_max = 3\nsegments_max_by_category = { news = 2 }\n'
+    )
+    (twilio,) = loaded(tmp_path, text).deliver.providers
+    assert isinstance(twilio, TwilioSettings)
+    assert twilio.segments_max_by_category == {"code": 1, "news": 2}
+
+
+def test_a_category_cannot_have_a_channels_name(tmp_path: Path) -> None:
+    found = mistakes(tmp_path, "[categories.sms]\n[categories.smsy]\n")
+    assert list(found) == ["categories.sms"]
+    assert "rename it" in found["categories.sms"]
+
+
 def test_sections_share_the_cluster_and_the_clock(tmp_path: Path) -> None:
     settings = load(
         write(tmp_path, MINIMAL),

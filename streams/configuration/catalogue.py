@@ -61,6 +61,9 @@ def _category(category: Category, policy: Policy) -> Iterator[Problem]:
     if not _NAME.fullmatch(category.name):
         why = "expected a name of a-z, 0-9, '_', '.' and '-', at most 64 characters"
         yield Problem(at, why)
+    if category.name in CHANNELS:
+        why = "is also the name of a channel: a limit or a kill switch could mean either; rename it"
+        yield Problem(at, why)
     yield from _channels(category, at)
     if category.mandatory and not category.default_on:
         why = "a mandatory category cannot be off by default"

@@ -95,6 +95,7 @@ class Category(msgspec.Struct, frozen=True):
     on_ambiguous: Literal["resend", "give_up"] = "resend"
     retry: RetryRule = RetryRule()
     sms_segments_max: int = 2
+    """Most SMS that one message may cost; a provider's own ceiling for the category wins."""
 
 
 class Bounds(msgspec.Struct, frozen=True):

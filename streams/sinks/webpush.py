@@ -93,7 +93,7 @@ class WebPush:
     ) -> HttpRequest | Outcome:
         """An encrypted POST. Attributes ``p256dh`` and ``auth`` are the subscription's keys."""
         plain = fit_payload(
-            _builder(delivery), rendered, delivery.data, BODY_BYTES_MAX - FRAME_BYTES
+            payload_builder(delivery), rendered, delivery.data, BODY_BYTES_MAX - FRAME_BYTES
         )
         if plain is None:
             return Rejected("payload_too_large")
@@ -178,7 +178,7 @@ def unbase64url(text: str) -> bytes:
         raise ValueError("not base64url") from error
 
 
-def _builder(delivery: Delivery) -> Any:
+def payload_builder(delivery: Delivery) -> Any:
     """Encoder of this delivery's message, as a service worker reads it."""
     ours = {
         "delivery_id": delivery.delivery_id,

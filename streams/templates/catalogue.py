@@ -115,6 +115,7 @@ class Templates:
                 template = environment.from_string(text)
             except TemplateSyntaxError as error:
                 raise TemplateError(f"{file}: {locale}.{channel}.{part}: {error}") from error
+            template.name = f"{file} {locale}.{channel}.{part}"
             self._parts[(name, locale.replace("_", "-").lower(), channel, part)] = template
 
 
