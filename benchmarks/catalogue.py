@@ -1,0 +1,8 @@
+"""Every benchmark, once. ``python -m benchmarks --list`` prints this."""
+
+from __future__ import annotations
+
+from benchmarks import decide
+from benchmarks.report import Benchmark
+
+BENCHMARKS: tuple[Benchmark, ...] = (decide.BENCHMARK,)

@@ -1,0 +1,287 @@
+"""The test stand: a Kafka of its own, worker processes, and what can be seen of them from outside.
+
+Invariants: whatever is started is stopped, and its folder removed, however a benchmark ends;
+progress is read from Kafka alone (ends and committed positions), so it is true of any worker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import aiohttp
+import psutil
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+from benchmarks.report import ROOT, Options
+from streams import topics
+from streams.engine.topics_admin import create_topics
+from streams.local.broker import EmbeddedBroker
+from streams.local.processes import ManagedProcess, free_port
+from streams.settings import default_path
+
+READY_S_MAX = 120.0
+STALLED_S_MAX = 60.0
+"""No position moved for so long: something is broken, and its log is shown."""
+POLL_S = 0.05
+BROKER_HEAP_MB = 1_024
+STOP_S = 40.0
+
+Place = tuple[str, int]
+"""(topic, partition)."""
+
+
+def say(text: str) -> None:
+    """Tells whoever waits what is being done, with the time."""
+    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
+
+
+class Worker:
+    """One worker process and what it uses."""
+
+    def __init__(self, name: str, process: ManagedProcess, url: str) -> None:
+        self.name = name
+        self.process = process
+        self.url = url
+        self._seen = psutil.Process(process.pid)
+
+    def check(self) -> None:
+        """Raises RuntimeError with the end of its log when it has ended."""
+        if self.process.returncode is not None:
+            raise RuntimeError(f"{self.name} has ended:\n{self.process.output()[-4_000:]}")
+
+    def cpu_s(self) -> float:
+        """Seconds of CPU so far, user and system, all threads."""
+        times = self._seen.cpu_times()
+        return float(times.user + times.system)
+
+    def rss_bytes(self) -> int:
+        """Resident memory now."""
+        return int(self._seen.memory_info().rss)
+
+    async def ready(self) -> None:
+        """Waits until its pages say that it does its share."""
+        deadline = time.monotonic() + READY_S_MAX
+        async with aiohttp.ClientSession() as session:
+            while time.monotonic() < deadline:
+                self.check()
+                with contextlib.suppress(aiohttp.ClientError):
+                    async with session.get(self.url + "/health/ready") as answer:
+                        if answer.status == 200:
+                            return
+                await asyncio.sleep(POLL_S)
+        raise RuntimeError(f"{self.name} is not ready:\n{self.process.output()[-4_000:]}")
+
+    async def stop(self) -> None:
+        """Stops it gracefully."""
+        await self.process.stop(STOP_S)
+
+
+class Stand:
+    """A broker with the product's topics, and workers on it."""
+
+    def __init__(self, folder: Path, broker: EmbeddedBroker, partitions: int) -> None:
+        self.folder = folder
+        self.broker = broker
+        self.partitions = partitions
+        self.bootstrap = broker.bootstrap
+        self.watch = Watch(broker.bootstrap)
+        self._broker_process = psutil.Process(broker.pid)
+        self._workers: list[Worker] = []
+
+    def broker_cpu_s(self) -> float:
+        """Seconds of CPU that the broker has used."""
+        times = self._broker_process.cpu_times()
+        return float(times.user + times.system)
+
+    async def make_topics(self, names: Iterable[str], **config: str) -> None:
+        """Topics beside the product's, with as many partitions."""
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap)
+        await admin.start()
+        try:
+            wanted = [NewTopic(name, self.partitions, 1, topic_configs=config) for name in names]
+            answer = await admin.create_topics(wanted)
+            errors = [error for error in answer.topic_errors if error[1]]
+            if errors:
+                raise RuntimeError(f"topics could not be made: {errors}")
+        finally:
+            await admin.close()
+        await self.watch.led([wanted.name for wanted in wanted], self.partitions)
+
+    def role(self, role: str, name: str = "", settings: Mapping[str, str] | None = None) -> Worker:
+        """Starts ``flowstate worker ROLE`` on the shipped configuration.
+
+        ``settings``: ``SECTION__KEY`` -> text, as environment variables have them.
+        """
+        name = name or role
+        port = free_port()
+        given = {
+            "KAFKA__BOOTSTRAP": self.bootstrap,
+            "KAFKA__PARTITIONS": str(self.partitions),
+            "DATA_FOLDER": str(self.folder / name),
+            "ENGINE__WORKER_NAME": name,
+            "ENGINE__WEB_PORT": str(port),
+            # Positions in the group are what is watched, so they must be fresh.
+            "ENGINE__OFFSETS_COMMIT": "100ms",
+            "ENGINE__IDLE_FENCE": "500ms",
+            **(settings or {}),
+        }
+        command = ["-m", "streams.cli", "worker", role, "--config", str(default_path())]
+        return self.start(name, command, {f"FLOWSTATE_{k}": v for k, v in given.items()}, port)
+
+    def start(
+        self, name: str, arguments: Sequence[str], environment: Mapping[str, str], port: int = 0
+    ) -> Worker:
+        """Starts a Python process of this checkout."""
+        process = ManagedProcess(
+            [sys.executable, *arguments],
+            self.folder / "logs" / f"{name}-{len(self._workers)}.log",
+            {"PYTHONPATH": str(ROOT), **environment},
+        )
+        worker = Worker(name, process, f"http://127.0.0.1:{port}")
+        self._workers.append(worker)
+        return worker
+
+    async def until_consumed(
+        self, group: str, targets: Mapping[Place, int], worker: Worker
+    ) -> None:
+        """Waits until a group has committed all targets. Raises RuntimeError on a stall."""
+        moved_at, before = time.monotonic(), -1
+        while True:
+            committed = await self.watch.committed(group)
+            left = sum(max(0, end - committed.get(at, 0)) for at, end in targets.items())
+            if not left:
+                return
+            worker.check()
+            if left != before:
+                moved_at, before = time.monotonic(), left
+            elif time.monotonic() - moved_at > STALLED_S_MAX:
+                said = worker.process.output()[-4_000:]
+                raise RuntimeError(f"{group} stands still with {left} records left:\n{said}")
+            await asyncio.sleep(POLL_S)
+
+    async def close(self) -> None:
+        """Ends what runs; the folder goes with it."""
+        for worker in self._workers:
+            if worker.process.returncode is None:
+                worker.process.kill()
+        await self.watch.close()
+
+
+@contextlib.asynccontextmanager
+async def open_stand(partitions: int, product_topics: bool = True) -> AsyncIterator[Stand]:
+    """A stand on a folder of its own, removed afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix="flowstate-bench-"))
+    broker = EmbeddedBroker(folder / "kafka", port=0, heap_mb=BROKER_HEAP_MB)
+    try:
+        await broker.start_async()
+        if product_topics:
+            await create_topics(broker.bootstrap, topics.SPECS, partitions, 1, False)
+        stand = Stand(folder, broker, partitions)
+        await stand.watch.start()
+        try:
+            yield stand
+        finally:
+            await stand.close()
+    finally:
+        broker.kill()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+class Watch:
+    """Ends of topics and committed positions of groups, over two connections of its own."""
+
+    def __init__(self, bootstrap: str) -> None:
+        self._admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+        self._consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False)
+
+    async def start(self) -> None:
+        """Connects."""
+        await self._admin.start()
+        await self._consumer.start()
+
+    async def close(self) -> None:
+        """Disconnects."""
+        await self._consumer.stop()
+        await self._admin.close()
+
+    async def led(self, names: Sequence[str], partitions: int) -> None:
+        """Waits until every partition of new topics has its leader."""
+        deadline = time.monotonic() + READY_S_MAX
+        while time.monotonic() < deadline:
+            described = await self._admin.describe_topics(list(names))
+            led = [p for topic in described for p in topic["partitions"] if p["leader"] >= 0]
+            if len(led) == len(names) * partitions:
+                return
+            await asyncio.sleep(POLL_S)
+        raise RuntimeError(f"topics without leaders: {', '.join(names)}")
+
+    async def ends(self, names: Iterable[str], partitions: int) -> dict[Place, int]:
+        """Where topics end, open transactions and markers included."""
+        places = [TopicPartition(name, n) for name in names for n in range(partitions)]
+        ends = await self._consumer.end_offsets(places)
+        return {(tp.topic, tp.partition): end for tp, end in ends.items()}
+
+    async def committed(self, group: str) -> dict[Place, int]:
+        """Positions that a group has committed."""
+        positions = await self._admin.list_consumer_group_offsets(group)
+        return {(tp.topic, tp.partition): max(0, at.offset) for tp, at in positions.items()}
+
+
+class Recording:
+    """py-spy beside a worker for as long as the ``with`` block lasts, if a profile is wanted."""
+
+    def __init__(self, options: Options, worker: Worker, name: str) -> None:
+        suffix = "svg" if options.profile == "svg" else "folded"
+        self.path = options.results / f"{name}.{suffix}"
+        self._format = "flamegraph" if options.profile == "svg" else "raw"
+        self._wanted = bool(options.profile)
+        self._pid = worker.process.pid
+        self._spy: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        if self._wanted:
+            spy = Path(sys.executable).with_name("py-spy")
+            if not spy.exists():
+                raise RuntimeError("py-spy is not installed: make install")
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._spy = subprocess.Popen(
+                [str(spy), "record", "--pid", str(self._pid), "--output", str(self.path),
+                 "--format", self._format, "--rate", "250", "--duration", "3600"],
+                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            )  # fmt: skip
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._spy is not None:
+            self._spy.send_signal(signal.SIGINT)
+            self._spy.wait(60)
+            say(f"profile: {self.path}")
+
+
+async def measured(
+    work: Callable[[], Any], worker: Worker, stand: Stand, events: int
+) -> dict[str, float]:
+    """Runs ``work`` and says what it took, for ``events``: rates, CPU and memory."""
+    cpu, broker_cpu = worker.cpu_s(), stand.broker_cpu_s()
+    began = time.perf_counter()
+    await work()
+    seconds = time.perf_counter() - began
+    per_100_000 = 100_000 / events
+    return {
+        "events_per_second": events / seconds,
+        "seconds": seconds,
+        "cpu_s_per_100_000": (worker.cpu_s() - cpu) * per_100_000,
+        "broker_cpu_s_per_100_000": (stand.broker_cpu_s() - broker_cpu) * per_100_000,
+        "rss_mb": worker.rss_bytes() / 2**20,
+    }
