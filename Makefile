@@ -40,7 +40,7 @@ demo: $(STAMP) ## Run the whole system on this machine (KILL=decide kills that r
 	@$(BIN)/flowstate demo $(if $(KILL),--kill $(KILL)) $(if $(SEED),--seed $(SEED))
 
 test: $(STAMP) ## All tests but the fault runs, with a real broker
-	@$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadgroup -m "not faults" $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadgroup -m "not faults or faults_short" $(PYTEST_ARGS)
 
 test-core: $(STAMP) ## The decision core alone: pure, seconds
 	@$(BIN)/python -m pytest tests/core $(PYTEST_ARGS)
@@ -60,8 +60,9 @@ check: lint ## What must pass before a change: format, types, lint, tests
 bench: $(STAMP) ## Measure throughput and latency on this machine
 	@$(BIN)/python -m benchmarks
 
-faults: $(STAMP) ## Kill, stop and damage things, then check the ledgers (minutes)
-	@$(BIN)/python -m pytest -m faults --timeout 900 $(PYTEST_ARGS)
+faults: $(STAMP) ## Kill, stop and damage things, then check the ledgers (SEED=7, ONLY=2, FRESH=1)
+	@$(if $(SEED),SEED=$(SEED)) $(if $(ONLY),ONLY=$(ONLY)) $(if $(FRESH),FRESH=1) \
+		$(BIN)/python -m pytest -m faults --timeout 900 tests/faults $(PYTEST_ARGS)
 
 lock: ## Pin everything again: both requirements files and Kafka's jars
 	@test -x .venv-lock/bin/pip-compile || { $(PYTHON) -m venv .venv-lock && \

@@ -49,9 +49,12 @@ def draw_troubles(draw: random.Random) -> Troubles:
 class Chaos:
     """The one source of chance, and the hand that kills."""
 
-    def __init__(self, loop: SimLoop, story: Story, seed: str) -> None:
+    def __init__(
+        self, loop: SimLoop, story: Story, seed: str, troubles: Troubles | None = None
+    ) -> None:
         self.draw = random.Random(seed)
-        self.troubles = draw_troubles(self.draw)
+        drawn = draw_troubles(self.draw)
+        self.troubles = drawn if troubles is None else troubles
         self.outside = contextvars.Context()
         self._loop = loop
         self._story = story

@@ -8,6 +8,7 @@ import logging
 import msgspec
 
 from streams import topics
+from streams.simulation.chaos import Troubles
 from streams.simulation.checks import all_checks, repeat_counts
 from streams.simulation.evidence import Evidence
 from streams.simulation.replay import Replay
@@ -32,9 +33,9 @@ class Verdict(msgspec.Struct, frozen=True):
     """Only of a history that failed, or when it was asked for."""
 
 
-def simulate(seed: int, tell: bool = False) -> Verdict:
-    """Lives one history and judges it."""
-    world = World(seed)
+def simulate(seed: int, tell: bool = False, troubles: Troubles | None = None) -> Verdict:
+    """Lives one history and judges it; ``troubles`` takes the place of the seed's own."""
+    world = World(seed, troubles)
     faults: list[str] = []
     try:
         world.run()
@@ -52,11 +53,10 @@ def simulate(seed: int, tell: bool = False) -> Verdict:
             batches += replay.batches
             faults += found
     repeated, doubtful = repeat_counts(evidence)
-    troubles = draw_names(world)
     return Verdict(
         seed=seed,
         faults=tuple(faults),
-        troubles=troubles,
+        troubles=draw_names(world),
         events=sum(1 for _ in evidence.of(topics.EVENTS)),
         received=len(evidence.receptions),
         repeated=repeated,
@@ -70,8 +70,8 @@ def simulate(seed: int, tell: bool = False) -> Verdict:
 
 def draw_names(world: World) -> tuple[str, ...]:
     """The troubles that this history had."""
-    troubles = world.drawn_troubles
-    return tuple(name for name in troubles.__struct_fields__ if getattr(troubles, name))
+    drawn = world.drawn_troubles
+    return tuple(name for name in drawn.__struct_fields__ if getattr(drawn, name))
 
 
 def _unread(world: World) -> list[str]:

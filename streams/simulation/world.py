@@ -17,7 +17,7 @@ import msgspec
 from streams.codec import Codec
 from streams.engine.settings import EngineSettings
 from streams.simulation import workload
-from streams.simulation.chaos import Chaos
+from streams.simulation.chaos import Chaos, Troubles
 from streams.simulation.cluster import Cluster
 from streams.simulation.disk import Disk, SimStore
 from streams.simulation.edges import installed
@@ -53,12 +53,13 @@ def shared_codec() -> Codec:
 class World:
     """Everything of one simulation. ``run`` lives it from beginning to end."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, troubles: Troubles | None = None) -> None:
+        """``troubles``: those of a scenario, instead of the seed's own."""
         self.seed = seed
         self.loop = SimLoop()
         self.time = SimTime(self.loop)
         self.story = Story(self.loop)
-        self.chaos = Chaos(self.loop, self.story, f"{seed}/chaos")
+        self.chaos = Chaos(self.loop, self.story, f"{seed}/chaos", troubles)
         draw = random.Random(f"{seed}/shape")
         self.partitions = draw.choice((1, 2, 3))
         self.log = Log(self.time, self.partitions)
@@ -179,6 +180,9 @@ class World:
         draw = self.chaos.draw
         if self.chaos.troubles.kills and not self.calm and draw.random() < 0.6:
             self.chaos.doom(worker.process, draw.randint(1, draw.choice((30, 200, 900))))
+        if self.chaos.troubles.stops and not self.calm and draw.random() < 0.6:
+            soon_us = draw.randint(100_000, 6 * SECOND_US)
+            self.cluster.later(self.loop.now_us + soon_us, self._stop, worker)
         self.story.tell("starts", name)
         membership = Membership(group, self.cluster)
         self.loop.spawn(worker.process, worker.start(membership), "start")
@@ -294,9 +298,14 @@ class World:
 
     def _stop_one(self) -> None:
         worker = self._some_worker()
-        if worker is not None and not worker.process.paused and worker._supervisor is not None:
+        if worker is not None:
+            self._stop(worker)
+
+    def _stop(self, worker: Worker) -> None:
+        process = worker.process
+        if process.alive and not process.paused and worker._supervisor is not None:
             self.story.tell("SIGTERM", worker.name)
-            self.loop.spawn(worker.process, worker.stop(), "stop")
+            self.loop.spawn(process, worker.stop(), "stop")
 
     def _one_joins(self) -> None:
         """Another worker comes, and leaves after a while."""

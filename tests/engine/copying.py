@@ -59,6 +59,7 @@ class CopyRunner:
     async def commit(self, metadata: str) -> None:
         position = Committed(self.context.position(self.source), metadata)
         await self.context.commit({self.source: position})
+        log.info("partition %d committed %s", self.partition, position)
 
     async def stop(self, graceful: bool) -> None:
         self.stopping = True

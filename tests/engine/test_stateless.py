@@ -28,6 +28,12 @@ def begins(log: str) -> dict[int, tuple[int, str]]:
     return {int(partition): (int(offset), metadata) for partition, offset, metadata in found}
 
 
+def committed_to(log: str, offset: int) -> set[int]:
+    """Partitions whose position was committed up to ``offset``."""
+    found = re.findall(rf"partition (\d+) committed Committed\(offset={offset},", log)
+    return {int(partition) for partition in found}
+
+
 @pytest.mark.parametrize("bench", [{"partitions": 2}], indirect=True)
 async def test_commits_and_their_metadata_are_found_again(bench: Bench) -> None:
     await bench.send(bench.names.normal, 100)
@@ -38,6 +44,8 @@ async def test_commits_and_their_metadata_are_found_again(bench: Bench) -> None:
     second = bench.start(module=COPY)
     assert len(await bench.settled(120)) == 120
     assert begins(second.log()) == {0: (50, "clean"), 1: (50, "clean")}
+    # An output is seen before its position is committed: a kill in between leaves "clean".
+    await eventually(lambda: committed_to(second.log(), 60) == {0, 1}, 40)
     second.kill()
     third = bench.start(module=COPY)
     await eventually(lambda: len(begins(third.log())) == 2, 40)

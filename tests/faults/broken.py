@@ -17,6 +17,7 @@ from streams.agents import deliver_partition
 from streams.agents.deliver_lane import Lane
 from streams.agents.deliver_positions import TopicPositions
 from streams.core import preferences, quiet_hours
+from streams.engine.partition import StatefulRunner
 from streams.engine.transaction import PartitionProducer
 from streams.sinks.base import Rejected, Retry, Stale
 from streams.sinks.dispatch import Dispatcher
@@ -111,6 +112,23 @@ def overtake() -> Undo:
     return _patch(Lane, "add", hasty)
 
 
+def pass_the_undecided() -> Undo:
+    """The last fence passes whatever was read, decided or not (a bug that was once in here)."""
+
+    def _pass_markers(self: Any) -> None:
+        position, fenced = self._context.position, self._fence.positions
+        moved = {topic: position(topic) for topic in fenced}
+        self._fence = replace(self._fence, positions={**fenced, **moved})
+        self._unwritten_since = self._unwritten_since or 1.0
+
+    return _patch(StatefulRunner, "_pass_markers", _pass_markers)
+
+
+def no_lease() -> Undo:
+    """A worker that stood still believes that everything is still its own."""
+    return _patch(deliver_partition.DeliverRunner, "leased", lambda _: True)
+
+
 BREAKS: dict[str, Callable[[], Undo]] = {
     "commit before send": commit_before_send,
     "drop on 429": drop_on_429,
@@ -120,6 +138,8 @@ BREAKS: dict[str, Callable[[], Undo]] = {
     "skipped validity": skip_validity,
     "forgotten doubt": forget_doubt,
     "overtaking": overtake,
+    "passing the undecided": pass_the_undecided,
+    "no lease": no_lease,
 }
 """The first three are the ones that every suite has to catch; the others prove a check each."""
 

@@ -1,0 +1,394 @@
+"""A whole installation on this machine that a test may break: Kafka, providers, workers, a load.
+
+Every part is a process of its own, started from the command line that an operator would use. At
+the end ``settled`` waits until nothing is left to do, and ``judge`` puts the three ledgers side by
+side: what producers had acknowledged, what was decided, what providers received.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import time
+import tomllib
+from collections.abc import AsyncIterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import msgspec
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+
+from streams import settings, topics
+from streams.codec import Codec
+from streams.configuration.shape import table_of
+from streams.engine.topics_admin import create_topics
+from streams.local.authority import identity
+from streams.local.broker import EmbeddedBroker
+from streams.local.processes import ManagedProcess, free_port
+from streams.local.progress import ProgressReader
+from streams.local.providers import Ports, provider_settings
+from streams.local.toml_text import merged, toml_text
+from streams.simulation.checks import all_checks, books, repeat_counts
+from streams.simulation.evidence import Allowance, Evidence, Reception
+from streams.simulation.replay import Replay
+from tests.eventually import eventually
+from tests.faults.load import Load
+
+PARTITIONS = 4
+PROVIDERS = ("apns", "twilio", "smtp", "webhook")
+HERE = Path(__file__).parent
+REST_S_MAX = 150.0
+"""Longer than anything of the configuration waits, on a machine that others use too."""
+STALE_MS = 30_000
+SEND_MS = 15_000
+
+
+class Worker:
+    """One worker process."""
+
+    def __init__(self, name: str, role: str, process: ManagedProcess, port: int) -> None:
+        self.name = name
+        self.role = role
+        self.process = process
+        self.url = f"http://127.0.0.1:{port}"
+
+    @property
+    def alive(self) -> bool:
+        return self.process.returncode is None
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.signal(number)
+
+    def kill(self) -> None:
+        """SIGKILL, and its end."""
+        self.process.kill()
+
+    async def ended(self, deadline_s: float = 60.0) -> int:
+        """Its status, once it has ended by itself."""
+        await eventually(lambda: not self.alive, deadline_s)
+        status = self.process.returncode
+        assert status is not None
+        return status
+
+    async def stop(self) -> int:
+        """SIGTERM, and its end."""
+        self.signal(signal.SIGTERM)
+        return await self.ended()
+
+    def log(self) -> str:
+        return self.process.output()
+
+
+class Finding(msgspec.Struct):
+    """What came of one row."""
+
+    faults: list[str]
+    events: int
+    lost: int
+    repeated: int
+    allowed: int
+
+
+class Site:
+    """See the module's text. Made by ``open_site``."""
+
+    def __init__(self, folder: Path, seed: int) -> None:
+        self.folder = folder
+        self.seed = seed
+        self.broker = EmbeddedBroker(folder / "kafka", port=0)
+        self.workers: dict[str, Worker] = {}
+        self.ports = Ports(free_port(), free_port(), free_port())
+        self.provider: ManagedProcess | None = None
+        self.config = folder / "flowstate.toml"
+        self.load: Load = None  # type: ignore[assignment]
+        self.send_ms = SEND_MS
+        self.stale_ms = STALE_MS
+        self.again_s: list[float] = []
+        """Seconds from each fault until all partitions decided again."""
+
+    # -- life
+
+    async def open(self, **over: Any) -> None:
+        """Broker, topics, provider, configuration, load; no workers yet."""
+        await self.broker.start_async()
+        self.configure(**over)
+        known = settings.load(self.config)
+        await create_topics(self.broker.bootstrap, topics.SPECS, PARTITIONS, 1, False, {})
+        self.settings = known
+        self.start_provider()
+        webhooks = f"http://127.0.0.1:{self.ports.http}/webhooks"
+        self.load = await Load(self.broker.bootstrap, PARTITIONS, self.seed, webhooks).__aenter__()
+
+    async def close(self) -> None:
+        """Ends everything."""
+        for worker in self.workers.values():
+            worker.kill()
+        if self.provider is not None:
+            self.provider.kill()
+        if self.load is not None:
+            with contextlib.suppress(KafkaError, TimeoutError):
+                await asyncio.wait_for(self.load.__aexit__(), 20)
+        await self.broker.stop_async()
+
+    def configure(self, **over: Any) -> None:
+        """Writes the configuration; ``over`` is laid over it table by table."""
+        known = identity(self.folder / "provider" / "identity")
+        http = {"request_max": "5s", "connect_max": "2s"}
+        providers = {
+            one.name: merged(
+                table_of(one), {"http": http, "breaker": {"open": "1s", "open_max": "4s"}}
+            )
+            for one in provider_settings(known, self.ports)
+            if one.name in PROVIDERS
+        }
+        base = tomllib.loads((HERE / "flowstate.toml").read_text())
+        own = {
+            "kafka": {"bootstrap": self.broker.bootstrap, "partitions": PARTITIONS,
+                      "replication": 1},
+            "providers": providers,
+        }  # fmt: skip
+        self.config.write_text(toml_text(merged(merged(base, own), over)))
+
+    def start_provider(self) -> None:
+        """The receiving side; what it has received stays from one start to the next."""
+        ports = (self.ports.http, self.ports.apns, self.ports.smtp)
+        command = [sys.executable, "-m", "tests.faults.provider", str(self.folder / "provider"),
+                   *map(str, ports)]  # fmt: skip
+        self.provider = ManagedProcess(command, self.folder / "logs" / "provider.log")
+
+    async def faults(self, **modes: str) -> None:
+        """What is to go wrong at the providers from now on; nothing that is not named."""
+        url = f"http://127.0.0.1:{self.ports.http}/faults"
+
+        async def told() -> bool:
+            try:
+                async with aiohttp.ClientSession() as client, client.post(url, json=modes) as got:
+                    return got.status == 200
+            except aiohttp.ClientError:
+                return False
+
+        await eventually(told)
+
+    # -- workers
+
+    def start(
+        self, role: str, name: str = "", *, broken: str = "", wrapper: Sequence[str] = (),
+        **environment: str,
+    ) -> Worker:  # fmt: skip
+        """Starts a worker. ``environment``: variables; ``wrapper`` comes before the command."""
+        name = name or role
+        port = free_port()
+        module = ["tests.faults.broken", broken] if broken else ["streams.cli"]
+        command = [*wrapper, sys.executable, "-m", *module, "worker", role,
+                   "--config", str(self.config)]  # fmt: skip
+        env = {
+            "FLOWSTATE_DATA_FOLDER": str(self.folder / "data" / name),
+            "FLOWSTATE_ENGINE__WORKER_NAME": name,
+            "FLOWSTATE_ENGINE__WEB_PORT": str(port),
+            "FLOWSTATE_API__PORT": str(port),
+            **environment,
+        }
+        process = ManagedProcess(command, self.folder / "logs" / f"{name}.log", env)
+        worker = self.workers[name] = Worker(name, role, process, port)
+        return worker
+
+    async def ready(self, *workers: Worker, deadline_s: float = 90.0) -> None:
+        """Until these workers do their share."""
+        for worker in workers:
+            await eventually(partial(self._is_ready, worker), deadline_s)
+
+    async def _is_ready(self, worker: Worker) -> bool:
+        assert worker.alive, f"{worker.name} ended: {worker.log()[-3000:]}"
+        try:
+            timeout = aiohttp.ClientTimeout(total=2)
+            url = f"{worker.url}/health/ready"
+            async with aiohttp.ClientSession(timeout=timeout) as client, client.get(url) as answer:
+                return answer.status == 200
+        except (aiohttp.ClientError, TimeoutError):
+            return False
+
+    async def everybody(self, **environment: str) -> None:
+        """One worker of each role that delivering needs, and the people signed up."""
+        workers = [self.start(role, **environment) for role in ("decide", "deliver")]
+        await self.ready(*workers)
+        await self.load.sign_up()
+
+    def keep_running(self) -> asyncio.Task[None]:
+        """Starts again whatever ends, as a supervisor outside would, until cancelled."""
+
+        async def keep() -> None:
+            while True:
+                await asyncio.sleep(0.2)
+                for name, worker in tuple(self.workers.items()):
+                    if not worker.alive:
+                        self.start(worker.role, name)
+
+        return asyncio.create_task(keep())
+
+    # -- how far it is
+
+    async def decided(self) -> dict[int, int]:
+        """Partition -> end of ``decisions``."""
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=self.broker.bootstrap, isolation_level="read_committed"
+        )
+        await consumer.start()
+        try:
+            places = [TopicPartition(topics.DECISIONS, number) for number in range(PARTITIONS)]
+            ends = await consumer.end_offsets(places)
+            return {tp.partition: end for tp, end in ends.items()}
+        finally:
+            await consumer.stop()
+
+    async def running_again(self, since: float, deadline_s: float = 120.0) -> float:
+        """Seconds since ``since`` (monotonic) until every partition decides; needs a load."""
+        before = await self.decided()
+
+        async def moved() -> bool:
+            now = await self.decided()
+            return all(now[number] > before[number] for number in before)
+
+        await eventually(moved, deadline_s)
+        self.again_s.append(time.monotonic() - since)
+        return self.again_s[-1]
+
+    async def settled(self, deadline_s: float = REST_S_MAX) -> Evidence:
+        """Waits until nothing is left to do. Returns the evidence; whatever is still open in it
+        after the deadline is for ``judge`` to tell."""
+        deadline = time.monotonic() + deadline_s
+        client = {"bootstrap_servers": self.broker.bootstrap}
+        while True:
+            async with ProgressReader(client, PARTITIONS) as reader:
+                await self._until_rest(reader, deadline)
+            evidence = await self.evidence()
+            if not books(evidence).still_open or time.monotonic() > deadline:
+                return evidence
+            await asyncio.sleep(1.0)
+
+    async def _until_rest(self, reader: ProgressReader, deadline: float) -> None:
+        quiet = 0
+        before: Any = None
+        while quiet < 4 and time.monotonic() < deadline:
+            with contextlib.suppress(KafkaError):
+                progress = await reader.read()
+                lag = progress.lag("decide") + progress.lag("deliver")
+                same = lag == 0 and progress.ends == before
+                quiet, before = (quiet + 1 if same else 0), progress.ends
+            await asyncio.sleep(0.25)
+
+    # -- what is left
+
+    async def evidence(self) -> Evidence:
+        """Everything that is in the log and in the providers' ledger now."""
+        receptions = self.receptions()
+        records = await self._read_everything()
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.broker.bootstrap)
+        await admin.start()
+        try:
+            found = await admin.list_consumer_group_offsets("flowstate-decide")
+        finally:
+            await admin.close()
+        taken = {tp: position.offset for tp, position in found.items()}
+        return Evidence(
+            records, taken, receptions, self.settings.policy, Codec(), PARTITIONS,
+            Allowance(self.stale_ms, self.send_ms),
+        )  # fmt: skip
+
+    def receptions(self) -> list[Reception]:
+        """The providers' ledger."""
+        path = self.folder / "provider" / "received.jsonl"
+        lines = path.read_bytes().splitlines() if path.exists() else []
+        return [msgspec.json.decode(line, type=Reception) for line in lines]
+
+    async def _read_everything(self) -> dict[tuple[str, int], list[Any]]:
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=self.broker.bootstrap,
+            isolation_level="read_committed",
+            enable_auto_commit=False,
+            fetch_max_wait_ms=50,
+        )
+        await consumer.start()
+        records: dict[tuple[str, int], list[Any]] = {}
+        try:
+            places = [
+                TopicPartition(spec.name, number)
+                for spec in topics.SPECS
+                for number in range(1 if spec.partitions == "one" else PARTITIONS)
+            ]
+            ends = await consumer.end_offsets(places)
+            begins = await consumer.beginning_offsets(places)
+            wanted = [tp for tp in places if ends[tp] > begins[tp]]
+            consumer.assign(wanted)
+            for tp in wanted:
+                consumer.seek(tp, begins[tp])
+            waiting = set(wanted)
+            while waiting:
+                for tp, batch in (await consumer.getmany(timeout_ms=200)).items():
+                    records.setdefault((tp.topic, tp.partition), []).extend(batch)
+                for tp in tuple(waiting):
+                    if await consumer.position(tp) >= ends[tp]:
+                        waiting.discard(tp)
+        finally:
+            await consumer.stop()
+        return records
+
+    async def judge(self, evidence: Evidence | None = None, replay: bool = True) -> Finding:
+        """Everything that is wrong, and the numbers of the row."""
+        evidence = evidence or await self.settled()
+        faults = all_checks(evidence)
+        kept = {
+            (record.topic, record.partition, record.offset)
+            for records in evidence.records.values()
+            for record in records
+        }
+        lost = [place for place in self.load.acknowledged if place not in kept]
+        faults += [f"input: {len(lost)} acknowledged records are gone: {lost[:3]}"] if lost else []
+        if replay:
+            faults += self._replayed(evidence)
+        repeated, doubtful = repeat_counts(evidence)
+        report = books(evidence)
+        return Finding(faults, report.accepted, len(lost) + report.remainder, repeated, doubtful)
+
+    def _replayed(self, evidence: Evidence) -> list[str]:
+        faults = []
+        for partition in range(PARTITIONS):
+            changelog = evidence.records.get((topics.STATE_CHANGELOG, partition), ())
+            most = self.settings.engine.wake_owners_max
+            replay = Replay(evidence, partition, changelog, most)
+            faults += [f"replay: {text}" for text in replay.differences()]
+        return faults
+
+
+@contextlib.asynccontextmanager
+async def open_site(folder: Path, seed: int, **over: Any) -> AsyncIterator[Site]:
+    """A site that is up but for its workers; ends everything it started."""
+    site = Site(folder, seed)
+    try:
+        await site.open(**over)
+        yield site
+    finally:
+        await site.close()
+
+
+@contextlib.asynccontextmanager
+async def under_load(site: Site, per_second: int = 40) -> AsyncIterator[None]:
+    """Events keep coming while this lasts."""
+    stop = asyncio.Event()
+    sending = asyncio.create_task(site.load.steady(stop, per_second))
+    try:
+        yield
+    finally:
+        stop.set()
+        await sending
+
+
+def seed_of_run() -> int:
+    """``SEED`` of the environment."""
+    return int(os.environ.get("SEED", "1"))
