@@ -33,7 +33,7 @@ def role_of(name: str, settings: Settings) -> RoleSpec:
     if name == "deliver":
         return deliver_role(settings.deliver, codec)
     if name == "ledger":
-        return ledger_role(settings.ledger, settings.engine, codec)
+        return ledger_role(settings.ledger, settings.engine, codec, settings.privacy)
     raise ValueError(f"{name!r} is no role; choose one of {', '.join(WORKER_ROLES)}")
 
 

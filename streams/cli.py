@@ -327,6 +327,7 @@ def tail(**options: Any) -> None:
     Example:
       flowstate tail decisions --last 5
       flowstate tail dead-letters --from-beginning --no-follow
+      flowstate tail looks --from-beginning --no-follow --recipient ann   # who looked at her
     """
     from streams.commands import records
 

@@ -24,6 +24,7 @@ from streams.configuration.sections import Sections
 from streams.core.policy import Bounds, Category, LimitRule, Policy
 from streams.engine.settings import EngineSettings
 from streams.ledger.settings import LedgerSettings, ReconcileSettings
+from streams.privacy import KEY_CHARACTERS_MIN, PrivacySettings
 from streams.sinks.settings import (
     AnyProvider,
     DeliverSettings,
@@ -82,6 +83,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     api: ApiSettings
     reconcile: ReconcileSettings
     web: WebSettings
+    privacy: PrivacySettings
 
     def __repr__(self) -> str:
         return f"Settings(source={self.source!r}, policy={self.policy.version!r})"
@@ -99,6 +101,7 @@ OWN_SECTIONS: dict[str, type[msgspec.Struct]] = {
     "api": ApiSettings,
     "reconcile": ReconcileSettings,
     "web": WebSettings,
+    "privacy": PrivacySettings,
 }
 SHARED = frozenset(
     {
@@ -184,6 +187,7 @@ def _settings(source: str, sections: Sections) -> Settings | None:
             fields["providers"] = tuple(_told(one, policy) for one in providers.values())
         built[name] = struct(**{**own[name], **fields})
     sections.add(_between(built["engine"], built["deliver"]))
+    sections.add(_hash_key_problems(built["privacy"]))
     return Settings(
         source=source,
         application=root.application,
@@ -246,3 +250,10 @@ def _between(engine: EngineSettings, deliver: DeliverSettings) -> list[Problem]:
         why = "expected less than engine.session_timeout: a lease must end before ownership does"
         return [Problem(("deliver", "lease"), why, deliver.lease_ms)]
     return []
+
+
+def _hash_key_problems(privacy: PrivacySettings) -> list[Problem]:
+    if not privacy.hash_key or len(privacy.hash_key) >= KEY_CHARACTERS_MIN:
+        return []
+    why = f"expected {KEY_CHARACTERS_MIN} characters or more, or none: a short key can be guessed"
+    return [Problem(("privacy", "hash_key"), why)]

@@ -25,6 +25,7 @@ TICKS = "ticks"
 DECISIONS = "decisions"
 OUTCOMES = "outcomes"
 DEAD_LETTERS = "dead-letters"
+LOOKS = "looks"
 STATE_CHANGELOG = "flowstate-decide-state-changelog"
 
 KINDS = ("apns", "fcm", "sms", "email", "webpush", "webhook", "chat")
@@ -101,6 +102,13 @@ SPECS: tuple[TopicSpec, ...] = (
         "dead_letter",
         "delete",
         30 * DAYS,
+    ),
+    TopicSpec(
+        LOOKS,
+        "Who looked at whose history, when; ids of people are keyed hashes.",
+        "look",
+        "delete",
+        400 * DAYS,
     ),
     TopicSpec(
         STATE_CHANGELOG,

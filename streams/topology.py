@@ -37,7 +37,7 @@ ROLES = (
         "api",
         "The same over HTTP; stateless.",
         (),
-        PRODUCERS.writes,
+        (*PRODUCERS.writes, topics.LOOKS),
     ),
     Role(
         "decide",
@@ -58,13 +58,13 @@ ROLES = (
         "ledger",
         "Keeps the history and answers for it.",
         (topics.DECISIONS, topics.OUTCOMES, topics.RECEIPTS),
-        (),
+        (topics.LOOKS,),
     ),
 )  # fmt: skip
 OPERATORS = Role(
     "operators",
     "People with the `flowstate` command.",
-    (topics.DEAD_LETTERS,),
+    (topics.DEAD_LETTERS, topics.LOOKS),
     (topics.KILL_SWITCH, topics.FEEDBACK, topics.TICKS),
 )
 EVERYBODY = (PRODUCERS, *ROLES, OPERATORS)
@@ -82,6 +82,7 @@ KEYS = {
     topics.DESTINATION_CLAIMS: "address hash",
     topics.STATE_CHANGELOG: "state key",
     topics.TICKS: "none",
+    topics.LOOKS: "recipient hash",
 }
 """Topics that are not keyed by recipient id."""
 

@@ -17,6 +17,7 @@ from streams.codec import Codec
 from streams.engine.roles import RoleSpec
 from streams.engine.settings import EngineSettings
 from streams.ledger.settings import LedgerSettings
+from streams.privacy import PrivacySettings
 from streams.settings import load
 from streams.sinks.settings import DeliverSettings
 
@@ -31,7 +32,7 @@ def role_specs() -> dict[str, RoleSpec]:
     specs = (
         decide_role(ENGINE, logic),
         deliver_role(DeliverSettings(), codec),
-        ledger_role(LedgerSettings(), ENGINE, codec),
+        ledger_role(LedgerSettings(), ENGINE, codec, PrivacySettings()),
     )
     return {spec.name: spec for spec in specs}
 

@@ -28,10 +28,12 @@ from streams.engine.roles import Committed, Lane, PartitionContext, RoleSpec
 from streams.engine.settings import EngineSettings
 from streams.ledger.database import is_damage
 from streams.ledger.directory import address_metadata
+from streams.ledger.looks import Looks
 from streams.ledger.queries import LedgerQueries
 from streams.ledger.rows import Rows, of_decision, of_outcome, of_receipt
 from streams.ledger.settings import LedgerSettings
 from streams.ledger.store import LedgerStore
+from streams.privacy import PrivacySettings
 from streams.web.ledger_pages import LedgerWeb
 
 log = logging.getLogger(__name__)
@@ -247,10 +249,13 @@ class _Every:
         return True
 
 
-def ledger_role(settings: LedgerSettings, engine: EngineSettings, codec: Codec) -> RoleSpec:
+def ledger_role(
+    settings: LedgerSettings, engine: EngineSettings, codec: Codec, privacy: PrivacySettings
+) -> RoleSpec:
     """The ledger as the engine runs it, with its pages."""
     cache = Cache(settings.block_cache_bytes)
-    web = LedgerWeb(settings, engine)
+    looks = Looks(engine, privacy, codec)
+    web = LedgerWeb(settings, engine, looks)
 
     def runner(partition: int, context: PartitionContext) -> LedgerRunner:
         return LedgerRunner(partition, context, settings, codec, web, cache)
@@ -259,6 +264,6 @@ def ledger_role(settings: LedgerSettings, engine: EngineSettings, codec: Codec) 
         name="ledger",
         lanes=(Lane("history", TOPICS, settings.records_max),),
         runner_factory=runner,
-        services=(web,),
+        services=(web, looks),
         on_app=web.mount,
     )

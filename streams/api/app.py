@@ -33,7 +33,6 @@ from streams.api.gate import Gate, unrouted
 from streams.api.history import HistoryRoutes
 from streams.api.keys import KeyRing
 from streams.api.known import Known
-from streams.api.log_writer import LogWriter
 from streams.api.preference_page import PreferencePageRoutes
 from streams.api.preferences import PreferenceRoutes
 from streams.api.receipts import ReceiptRoutes
@@ -47,14 +46,17 @@ from streams.api.unsubscribe import UnsubscribeRoutes
 from streams.codec import Codec
 from streams.core.policy import Policy
 from streams.engine.clients import quiet_client_logs
+from streams.engine.log_writer import LogWriter
 from streams.engine.settings import EngineSettings
+from streams.ledger.looks import Looks
+from streams.privacy import PrivacySettings
 from streams.sinks.settings import DeliverSettings, SmtpSettings, UnsubscribeSettings
 from streams.wire.writer import compile_writer
 
 log = logging.getLogger(__name__)
 
 LOOPBACK = "127.0.0.1"
-WRITTEN = (*topics.EVENTS, topics.RECEIPTS, topics.CANCELLATIONS, topics.DESTINATIONS)
+WRITTEN = (*topics.EVENTS, topics.RECEIPTS, topics.CANCELLATIONS, topics.DESTINATIONS, topics.LOOKS)
 SHUTDOWN_S_MAX = 15.0
 
 
@@ -69,6 +71,8 @@ class Configuration(Protocol):
     def deliver(self) -> DeliverSettings: ...
     @property
     def policy(self) -> Policy: ...
+    @property
+    def privacy(self) -> PrivacySettings: ...
 
 
 class Api:
@@ -81,6 +85,7 @@ class Api:
         policy: Callable[[], Policy],
         unsubscribe: UnsubscribeSettings,
         *,
+        privacy: PrivacySettings | None = None,
         fetch: Fetch = fetch_amazon,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
@@ -102,14 +107,15 @@ class Api:
         self._tail = DecisionTail(engine, codec)
         self._gate = Gate(settings, self._ring, self.is_open, now_ms=now_ms)
         records = Records(settings, engine, codec, self._log)
+        looks = Looks(engine, privacy or PrivacySettings(), codec, writer=self._log, now_ms=now_ms)
         known = Known(settings, self._states, engine.partitions)
         states, write = self._states, compile_writer(event.schema, event.header)
         self._groups = (
             EventRoutes(settings, engine, policy, write, self._log, states, now_ms, time.monotonic),
             CancelRoutes(settings, records, states, self._tail, now_ms),
             PreferenceRoutes(settings, states, now_ms),
-            DestinationRoutes(records, states, now_ms),
-            HistoryRoutes(states),
+            DestinationRoutes(records, states, looks, now_ms),
+            HistoryRoutes(states, looks),
             ReceiptRoutes(settings, records, known, time.monotonic),
             CallbackRoutes(settings, records, known, now_ms),
             SesRoutes(settings, records, known, now_ms, fetch),
@@ -174,6 +180,7 @@ def api_of(settings: Configuration) -> Api:
         settings.engine,
         lambda: settings.policy,
         _unsubscribe_of(settings.deliver),
+        privacy=settings.privacy,
     )
 
 

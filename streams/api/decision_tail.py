@@ -21,8 +21,8 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from streams import topics
-from streams.api.log_writer import Placed
 from streams.codec import Codec, DecodeError
+from streams.engine.log_writer import Placed
 from streams.engine.reader import SharedReader, wait_for_arrival
 from streams.engine.settings import EngineSettings
 

@@ -17,6 +17,7 @@ import msgspec
 from aiohttp import web
 from msgspec import Meta
 
+from streams.api.looking import noted
 from streams.api.problems import FieldError, refuse
 from streams.api.records import Records
 from streams.api.routes import (
@@ -32,6 +33,7 @@ from streams.api.routes import (
 )
 from streams.api.state_client import StateClient
 from streams.core.model import Kind
+from streams.ledger.looks import LookLog
 from streams.sinks.addresses import url_refusal
 from streams.sinks.numbers import e164
 from streams.sinks.settings import AddressRules
@@ -76,7 +78,10 @@ ACCEPTED = {202: Reply("Acknowledged by all in-sync replicas.", DestinationAccep
 class DestinationRoutes:
     """Registers, removes and lists addresses."""
 
-    def __init__(self, records: Records, states: StateClient, now_ms: Callable[[], int]) -> None:
+    def __init__(
+        self, records: Records, states: StateClient, looks: LookLog, now_ms: Callable[[], int]
+    ) -> None:
+        self._looks = looks
         self._records = records
         self._states = states
         self._now_ms = now_ms
@@ -126,9 +131,11 @@ class DestinationRoutes:
 
     async def get(self, request: web.Request) -> web.Response:
         """Lists."""
-        said = await self._states.of_recipient("GET", recipient_of(request), "destinations")
+        recipient_id, is_open = recipient_of(request), "reveal" in request[KEY].scopes
+        await noted(self._looks, request, "destinations", recipient_id, is_open)
+        said = await self._states.of_recipient("GET", recipient_id, "destinations")
         found = msgspec.json.decode(said.body, type=RecipientDestinations)
-        if "reveal" not in request[KEY].scopes:
+        if not is_open:
             shown = [masked_destination(each) for each in found.destinations]
             found = RecipientDestinations(found.recipient_id, shown)
         return reply(found)

@@ -22,7 +22,6 @@ from msgspec import Meta
 
 from streams.api import metrics
 from streams.api.event_check import Ready, check
-from streams.api.log_writer import LogWriter, OutRecord, Placed, Written
 from streams.api.problems import CONTENT_TYPE, Problem, answer, problem, refuse
 from streams.api.remembered import Answers, Events
 from streams.api.routes import (
@@ -39,6 +38,7 @@ from streams.api.routes import (
 from streams.api.settings import ApiSettings
 from streams.api.state_client import StateClient
 from streams.core.policy import Policy
+from streams.engine.log_writer import LogWriter, OutRecord, Placed, Written
 from streams.engine.settings import EngineSettings
 from streams.web.state_documents import EventDocument, SeenQuestion
 from streams.wire.primitives import Writer

@@ -1,12 +1,11 @@
 """What became of things, and what would: notifications from the ledger, previews from the core.
 
-Both are answered by the worker that owns the recipient; nothing is kept here. Reading a person's
-history is written to the audit log, with the recipient hashed and the key named.
+Both are answered by the worker that owns the recipient; nothing is kept here. A look at a person's
+history is recorded before it is answered, with the recipient hashed and the key named.
 """
 
 from __future__ import annotations
 
-import logging
 from typing import Annotated
 from urllib.parse import quote, urlencode
 
@@ -15,6 +14,7 @@ from aiohttp import web
 from msgspec import Meta
 
 from streams.api.destinations import masked
+from streams.api.looking import noted
 from streams.api.problems import refuse
 from streams.api.routes import (
     KEY,
@@ -27,12 +27,11 @@ from streams.api.routes import (
     reply,
 )
 from streams.api.state_client import StateClient
-from streams.core.ids import hash8
 from streams.ledger.documents import Timeline, TimelineItem
+from streams.ledger.looks import LookLog
 from streams.web.decide_pages import PATH
 from streams.web.state_documents import Preview, PreviewRequest
 
-audit = logging.getLogger("flowstate.audit")
 ROWS_DEFAULT = 100
 ROWS_MAX = 200
 Limit = Annotated[int, Meta(ge=1, le=ROWS_MAX)]
@@ -74,7 +73,8 @@ class Notifications(msgspec.Struct, frozen=True):
 class HistoryRoutes:
     """Looks back, and ahead."""
 
-    def __init__(self, states: StateClient) -> None:
+    def __init__(self, states: StateClient, looks: LookLog) -> None:
+        self._looks = looks
         self._states = states
 
     def routes(self) -> list[Route]:
@@ -119,11 +119,7 @@ class HistoryRoutes:
                 query["before"] = msgspec.convert(request.query["before"], Cursor)
             except msgspec.ValidationError as error:
                 raise refuse("malformed", "before is not a cursor of ours.") from error
-        audit.info(
-            "history read: notifications of %s with key %s",
-            hash8(recipient_id).hex(),
-            request[KEY].key_id,
-        )
+        await noted(self._looks, request, "notifications", recipient_id)
         path = f"/v1/recipients/{quote(recipient_id, safe='')}/timeline?{urlencode(query)}"
         said = await self._states.of_ledger(self._states.partition(recipient_id), path)
         if said.status == 400:

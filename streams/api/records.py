@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from streams import topics
-from streams.api.log_writer import LogWriter, OutRecord, Placed
 from streams.api.problems import refuse
 from streams.api.settings import ApiSettings
 from streams.codec import Codec
+from streams.engine.log_writer import LogWriter, OutRecord, Placed
 from streams.engine.settings import EngineSettings
 from streams.partitioning import partition_for
 

@@ -11,10 +11,10 @@ from aiohttp import web
 from prometheus_client import generate_latest
 
 from streams.api import metrics, openapi
-from streams.api.log_writer import LogWriter
 from streams.api.problems import refuse
 from streams.api.routes import Handler, Reply, Route
 from streams.api.settings import ApiSettings
+from streams.engine.log_writer import LogWriter
 
 
 class ServerRoutes:

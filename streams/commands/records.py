@@ -9,11 +9,13 @@ from typing import BinaryIO
 
 import click
 
+from streams import topics
 from streams.commands import publish as publishing
 from streams.commands import tail as tailing
 from streams.commands.configuration import client_of, settings_of
 from streams.commands.failures import CommandError
 from streams.commands.kafka import kafka_failures
+from streams.privacy import Pseudonyms
 
 
 def publish(
@@ -51,6 +53,9 @@ def tail(
 ) -> None:
     """Prints records as JSON lines until Ctrl-C, or until the end."""
     settings = settings_of(config, bootstrap)
+    key = recipient
+    if topic == topics.LOOKS and recipient is not None:
+        key = Pseudonyms(settings.privacy).of(recipient).hex()
 
     async def show() -> None:
         lines = tailing.tail(
@@ -59,7 +64,7 @@ def tail(
             last=last,
             from_beginning=from_beginning,
             follow=not no_follow,
-            recipient_id=recipient,
+            recipient_id=key,
             show_addresses=show_addresses,
             registry_url=settings.registry_url,
         )

@@ -9,14 +9,13 @@ a stale or partial history. Totals are over all partitions and say whether any i
 
 Mounted on the aiohttp application behind Faust's web server, with plain aiohttp handlers: Faust's
 ``@app.page`` has no way to pass a response of another worker through as it is (its router drops
-the body and has no hop guard), and these can be tested without a Faust app. Every reading of a
-person's history is written to the audit log, with the recipient hashed.
+the body and has no hop guard), and these can be tested without a Faust app. Every look at a
+person's history is recorded before it is answered, by whoever was asked first: ``ledger/looks.py``.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -25,10 +24,11 @@ import msgspec
 from aiohttp import web
 
 from streams import topics
-from streams.core.ids import hash8, partition_of
+from streams.core.ids import partition_of
 from streams.engine.settings import EngineSettings
 from streams.ledger.directory import ledger_group
 from streams.ledger.documents import Count, PartitionTotals, Totals
+from streams.ledger.looks import OPEN, WHO, LookLog, LookNotRecorded
 from streams.ledger.metrics import LedgerMetrics
 from streams.ledger.queries import LedgerQueries
 from streams.ledger.settings import LedgerSettings
@@ -37,15 +37,22 @@ from streams.web.internal import HOP_HEADER
 from streams.web.owners import Owners
 from streams.web.worker_directory import WorkerDirectory
 
-audit = logging.getLogger("flowstate.audit")
 Answer = Callable[[LedgerQueries], Any]
 _HOURS_DEFAULT = 24
+
+
+class _About(msgspec.Struct):
+    """Whose story a trace is."""
+
+    recipient_id: str
+    subject_id: str
 
 
 class LedgerWeb:
     """The pages of one ledger worker. A ``WorkerService``: started once, shared by all runners."""
 
-    def __init__(self, settings: LedgerSettings, engine: EngineSettings) -> None:
+    def __init__(self, settings: LedgerSettings, engine: EngineSettings, looks: LookLog) -> None:
+        self._looks = looks
         self._settings = settings
         self._engine = engine
         self.metrics = LedgerMetrics()
@@ -115,7 +122,8 @@ class LedgerWeb:
         recipient_id = request.match_info["recipient_id"]
         before = request.query.get("before")
         limit = _whole(request, "limit", self._settings.timeline_rows_max)
-        _audit(request, recipient_id)
+        if (refused := await self._note(request, "timeline", recipient_id)) is not None:
+            return refused
         partition = partition_of_recipient(recipient_id, self._engine.partitions)
 
         def answer(queries: LedgerQueries) -> Any:
@@ -135,16 +143,22 @@ class LedgerWeb:
             raise _refusal(web.HTTPBadRequest, f"not an id of ours: {error}") from error
         if partition >= self._engine.partitions:
             raise _refusal(web.HTTPNotFound, f"there is no partition {partition}")
-        _audit(request, public_id)
-        return await self._answer(
+        answer = await self._answer(
             "notification", request, partition, lambda queries: queries.notification(public_id)
         )
+        if answer.status != 200:
+            return answer
+        # Whose it is, only the answer says.
+        about = msgspec.json.decode(bytes(answer.body or b""), type=_About)  # type: ignore[arg-type]
+        refused = await self._note(request, "notification", about.recipient_id, about.subject_id)
+        return refused or answer
 
     async def event(self, request: web.Request) -> web.Response:
         """Trace of an event of a recipient."""
         recipient_id = request.match_info["recipient_id"]
         event_id = request.match_info["event_id"]
-        _audit(request, recipient_id)
+        if (refused := await self._note(request, "event", recipient_id)) is not None:
+            return refused
         partition = partition_of_recipient(recipient_id, self._engine.partitions)
         return await self._answer(
             "event", request, partition, lambda queries: queries.event(recipient_id, event_id)
@@ -221,6 +235,19 @@ class LedgerWeb:
         self.metrics.queries.labels(page, "200").inc()
         return _json(totals)
 
+    async def _note(
+        self, request: web.Request, what: str, recipient_id: str, subject_id: str | None = None
+    ) -> web.Response | None:
+        """Records the look; the refusal when that was not possible."""
+        if HOP_HEADER in request.headers:
+            return None
+        try:
+            who = request.get(WHO, OPEN)
+            await self._looks.note(who, what, recipient_id, subject_id=subject_id)
+        except LookNotRecorded:
+            return self._not_now("the look could not be recorded, so nothing is shown")
+        return None
+
     def _not_now(self, why: str) -> web.Response:
         response = _json({"error": why, "retry_after_s": self._settings.retry_after_s}, status=503)
         response.headers["Retry-After"] = str(self._settings.retry_after_s)
@@ -249,16 +276,3 @@ def _whole(request: web.Request, name: str, default: int) -> int:
     if not text.isascii() or not text.isdigit() or len(text) > 9:
         raise _refusal(web.HTTPBadRequest, f"'{name}' must be a whole number, not {text[:32]!r}")
     return int(text)
-
-
-def _audit(request: web.Request, who: str) -> None:
-    """Who was looked up by whom; the name itself is never written."""
-    if HOP_HEADER not in request.headers:
-        audit.info(
-            "history read: %s of %s by %s",
-            request.match_info.route.resource.canonical
-            if request.match_info.route.resource
-            else "",
-            hash8(who).hex(),
-            request.remote,
-        )

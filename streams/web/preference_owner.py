@@ -18,13 +18,13 @@ from weakref import WeakValueDictionary
 
 from streams import topics
 from streams.agents.decide import explain_state
-from streams.api.log_writer import LogWriter, OutRecord, Placed
 from streams.api.problems import refuse
 from streams.api.settings import DecideWebSettings
 from streams.codec import Codec
 from streams.core.model import Preferences, RecipientState, struct_to_dict
 from streams.core.policy import Policy
 from streams.engine.api import StateView
+from streams.engine.log_writer import LogWriter, OutRecord, Placed
 from streams.engine.settings import EngineSettings
 from streams.web import preference_rules
 from streams.web.pending import PendingChanges

@@ -17,9 +17,10 @@ from streams.engine.roles import Committed
 from streams.engine.settings import EngineSettings
 from streams.ledger.settings import LedgerSettings
 from streams.ledger.store import LedgerStore
+from streams.privacy import PrivacySettings
 from streams.web.ledger_pages import LedgerWeb
 from tests.eventually import eventually
-from tests.ledger.build import CODEC, FakeRecord, decision, entry, outcome, receipt, sent
+from tests.ledger.build import CODEC, FakeRecord, KeptLooks, decision, entry, outcome, receipt, sent
 
 SETTINGS = LedgerSettings(take_timeout_ms=20, commit_ms=0, sync_ms=0, retention_check_ms=0)
 
@@ -93,7 +94,7 @@ def context(tmp_path: Path) -> FakeContext:
 
 @pytest.fixture
 def web(context: FakeContext) -> LedgerWeb:
-    return LedgerWeb(SETTINGS, context.settings)
+    return LedgerWeb(SETTINGS, context.settings, KeptLooks())
 
 
 @pytest.fixture
@@ -236,7 +237,7 @@ def _corrupted(*_: Any) -> None:
 
 
 def test_the_role_reads_its_three_topics(tmp_path: Path) -> None:
-    role = ledger_role(SETTINGS, FakeContext(tmp_path).settings, CODEC)
+    role = ledger_role(SETTINGS, FakeContext(tmp_path).settings, CODEC, PrivacySettings())
     assert role.name == "ledger"
     assert role.topics == TOPICS
     assert role.table is None

@@ -11,6 +11,7 @@ from streams import topics
 from streams.codec import Codec
 from streams.core import ids
 from streams.core.model import Entry, Sent, Source
+from streams.ledger.looks import LookNotRecorded
 from streams.ledger.model import Answer, Fact
 from streams.ledger.rows import Rows, of_decision, of_outcome, of_receipt
 
@@ -121,3 +122,24 @@ def answer(status: str, delivery_id: str = "d1", **more: Any) -> Answer:
         "kind": "apns", "possible_repeat": False,
     } | more  # fmt: skip
     return Answer(**fields)
+
+
+class KeptLooks:
+    """Keeps looks in a list; implements ``LookLog``."""
+
+    def __init__(self) -> None:
+        self.kept: list[tuple[str, str, str, str | None]] = []
+        self.refuses = False
+
+    async def note(
+        self,
+        who: str,
+        what: str,
+        recipient_id: str,
+        *,
+        subject_id: str | None = None,
+        revealed: bool = False,
+    ) -> None:
+        if self.refuses:
+            raise LookNotRecorded("a test says so")
+        self.kept.append((who, what, recipient_id, subject_id))

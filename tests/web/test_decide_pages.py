@@ -10,12 +10,12 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from streams import tables, topics
-from streams.api.log_writer import NotWritten, OutRecord, Placed, Written
 from streams.api.settings import DecideWebSettings
 from streams.codec import Codec
 from streams.core import state_codec
 from streams.core.model import Preferences, Profile
 from streams.core.policy import Category, Policy
+from streams.engine.log_writer import NotWritten, OutRecord, Placed, Written
 from streams.engine.settings import EngineSettings
 from streams.web import preference_owner
 from streams.web.decide_pages import DecideWeb

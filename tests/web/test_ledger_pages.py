@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
 import pytest
 from aiohttp import web as aiohttp_web
 from aiohttp.test_utils import TestServer, unused_port
 
-from streams.core import ids
 from streams.engine.settings import EngineSettings
 from streams.ledger.client import LedgerClient, LedgerError
 from streams.ledger.directory import address_in
@@ -23,7 +22,7 @@ from streams.ledger.store import LedgerStore
 from streams.partitioning import partition_of_recipient
 from streams.web.internal import HOP_HEADER
 from streams.web.ledger_pages import LedgerWeb
-from tests.ledger.build import CODEC, T0, decision, entry, rows_of, subject_of
+from tests.ledger.build import CODEC, T0, KeptLooks, decision, entry, rows_of, subject_of
 
 PARTITIONS = 2
 SETTINGS = LedgerSettings(proxy_timeout_ms=500)
@@ -36,8 +35,9 @@ class Worker:
         self.partition = partition
         self.port = unused_port()
         self.url = f"http://127.0.0.1:{self.port}"
+        self.looks = KeptLooks()
         engine = EngineSettings(bootstrap="nowhere:1", partitions=PARTITIONS, web_port=self.port)
-        self.web = LedgerWeb(SETTINGS, engine)
+        self.web = LedgerWeb(SETTINGS, engine, self.looks)
         self.store = LedgerStore(folder, partition, SETTINGS)
         self.is_ready = True
         self.server: TestServer | None = None
@@ -210,17 +210,31 @@ async def test_an_id_in_the_form_of_a_uuid_is_found(
         assert answer.status == 200
 
 
-async def test_reading_a_history_is_audited_without_the_name(
-    workers: list[Worker], caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_look_is_recorded_once_with_whose_story_it_was(workers: list[Worker]) -> None:
     recipient = recipient_on(1)
-    with caplog.at_level(logging.INFO, "flowstate.audit"):
-        async with LedgerClient(workers[0].url) as client:
-            await client.timeline(recipient)
-    lines = [record.getMessage() for record in caplog.records if "history read" in record.message]
-    assert len(lines) == 1, "by whom it was asked first, not by whom it was passed on to"
-    assert ids.hash8(recipient).hex() in lines[0]
-    assert recipient not in lines[0]
+    subject = subject_of("e/1", recipient, 1)
+    async with LedgerClient(workers[0].url) as client:
+        await client.timeline(recipient)
+        await client.event(recipient, "e/1")
+        await client.notification(subject)
+    assert workers[0].looks.kept == [
+        ("open", "timeline", recipient, None),
+        ("open", "event", recipient, None),
+        ("open", "notification", recipient, subject),
+    ]
+    assert workers[1].looks.kept == [], "recorded where it was asked first, not where passed on to"
+
+
+@pytest.mark.parametrize("page", ["recipients/{}/timeline", "events/{}/e%2F1", "notifications/{}"])
+async def test_what_cannot_be_recorded_is_not_shown(
+    workers: list[Worker], session: aiohttp.ClientSession, page: str
+) -> None:
+    workers[0].looks.refuses = True
+    recipient = recipient_on(0)
+    name = subject_of("e/1", recipient, 0) if "notif" in page else quote(recipient, safe="")
+    async with session.get(f"{workers[0].url}/v1/{page.format(name)}") as answer:
+        assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
+        assert "could not be recorded" in (await answer.json())["error"]
 
 
 async def test_the_client_says_when_nobody_answers() -> None:

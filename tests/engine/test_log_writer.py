@@ -14,7 +14,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from streams.api.log_writer import LogWriter, NotWritten, OutRecord, Placed, TopicsWrong
+from streams.engine.log_writer import LogWriter, NotWritten, OutRecord, Placed, TopicsWrong
 from streams.engine.settings import EngineSettings
 from streams.local.broker import EmbeddedBroker
 from tests.conftest import KafkaTopics, RunningBroker
