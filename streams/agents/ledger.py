@@ -24,7 +24,7 @@ from rocksdict import Cache
 from streams import topics
 from streams.codec import Codec, DecodeError
 from streams.engine.api import Record, TemporarilyUnavailable
-from streams.engine.roles import Committed, Lane, PartitionContext, RoleSpec
+from streams.engine.roles import Committed, Lane, PartitionContext, RoleSpec, RunnerStatus
 from streams.engine.settings import EngineSettings
 from streams.ledger.database import is_damage
 from streams.ledger.directory import address_metadata
@@ -128,6 +128,13 @@ class LedgerRunner:
                 await self._commit()
             store.sync()
         store.close()
+
+    def status(self) -> RunnerStatus:
+        """How it is, for people."""
+        return RunnerStatus(
+            state="" if self._is_ready() else "catching up",
+            state_bytes=None if self._store is None else self._store.size_bytes(),
+        )
 
     # -------------------------------------------------------------------------------- its work
 

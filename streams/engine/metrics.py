@@ -88,6 +88,11 @@ class PartitionMetrics:
         """Sets the lag of a lane."""
         self._metrics.lag.labels(lane, self._partition).set(records)
 
+    @property
+    def entered(self) -> str:
+        """The state that it is in; empty before the first."""
+        return self._state or ""
+
     def enter(self, state: str | None) -> None:
         """Moves the partition from one state to another; ``None`` when it is given up."""
         if self._state is not None:

@@ -25,6 +25,7 @@ from streams.engine import fence
 from streams.engine.api import Batch, Due, PartitionLogic, Result, TemporarilyUnavailable
 from streams.engine.context import Context
 from streams.engine.order import Taken, Turns, WallOrder
+from streams.engine.roles import RunnerStatus
 from streams.engine.starting import positions_to_begin
 from streams.engine.stateful import StatefulRole
 from streams.engine.store import Followed, PartitionStore
@@ -138,6 +139,16 @@ class StatefulRunner:
             await self._producer.stop()
             self._store.close()
             self._context.metrics.enter(None)
+
+    def status(self) -> RunnerStatus:
+        """How it is, for people."""
+        progress, followed = self._restorer.progress, self._followed.next_offset
+        return RunnerStatus(
+            state=self._context.metrics.entered,
+            state_bytes=self._store.size_bytes() if self._store.is_open else None,
+            restored=max(progress.position, followed),
+            restore_end=max(progress.end, followed),
+        )
 
     # -- batches
 

@@ -162,6 +162,12 @@ class Restorer:
             changes.append(Due(new[key].owner, old_ms, new[key].new_ms))
         return changes
 
+    @property
+    def end_known(self) -> int:
+        """Where the changelog ends, as far as it has been seen."""
+        seen = self._reader.stable_end(self._tp) if self._tp in self._reader.assigned() else None
+        return max(self.progress.end, seen or 0, self.progress.position)
+
     def leave(self) -> None:
         """Leaves the shared reader; the store stays open."""
         if self._tp in self._reader.assigned():

@@ -147,6 +147,19 @@ class PartitionContext(Protocol):
         """Tells the watchdog that work was finished. Lag without progress ends the process."""
 
 
+class RunnerStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """How a runner is, for people. A runner may have ``status()`` that returns one."""
+
+    state: str = ""
+    """In its own words; empty leaves it to the engine (``starting``, ``running``)."""
+    state_bytes: int | None = None
+    """Local state on disk."""
+    restored: int | None = None
+    """Changelog offset that the local state has reached."""
+    restore_end: int | None = None
+    """Changelog offset that it is on its way to."""
+
+
 class PartitionRunner(Protocol):
     """One partition's work. See the module's text for the order of calls."""
 
@@ -161,6 +174,12 @@ class PartitionRunner(Protocol):
         it durable, commits, and frees everything: files closed, clients stopped. ``run`` should
         return by itself; it is cancelled after this returns. May be called when ``start`` has
         failed or not finished."""
+
+
+def status_of(runner: PartitionRunner) -> RunnerStatus:
+    """What a runner says of itself, if it says anything."""
+    said: Callable[[], RunnerStatus] = getattr(runner, "status", RunnerStatus)
+    return said()
 
 
 RunnerFactory = Callable[[int, PartitionContext], PartitionRunner]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from streams.engine.context import Context
 from streams.engine.restore import Restorer
+from streams.engine.roles import RunnerStatus
 from streams.engine.stateful import StatefulRole
 from streams.engine.store import PartitionStore
 
@@ -32,6 +33,15 @@ class StandbyRunner:
     async def run(self) -> None:
         """Follows the changelog until cancelled."""
         await self._restorer.follow()
+
+    def status(self) -> RunnerStatus:
+        """How it is, for people."""
+        return RunnerStatus(
+            state="standby",
+            state_bytes=self._store.size_bytes() if self._store.is_open else None,
+            restored=self._restorer.progress.position,
+            restore_end=self._restorer.end_known,
+        )
 
     async def stop(self, graceful: bool) -> None:
         """Closes the store; what it has is a head start for whoever opens it next."""

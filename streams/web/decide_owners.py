@@ -23,24 +23,43 @@ from msgspec.structs import replace
 
 from streams import topics
 from streams.engine.clients import client_settings
-from streams.engine.roles import PartitionContext, PartitionRunner, RoleSpec
+from streams.engine.roles import (
+    PartitionContext,
+    PartitionRunner,
+    RoleSpec,
+    RunnerStatus,
+    status_of,
+)
 from streams.engine.settings import EngineSettings
 from streams.web.decide_pages import DecideWeb
+from streams.web.worker_directory import own_url
 
 log = logging.getLogger(__name__)
 RETRY_S = 1.0
+REPEAT_MS = 3_600_000
+"""Kafka forgets a group without members after days."""
 
 
-def group_of(application: str) -> str:
+def group_of(application: str, role: str = "decide") -> str:
     """Group whose offsets' metadata says where a partition's pages are."""
-    return f"{application}-decide-pages"
+    return f"{application}-{role}-pages"
 
 
 class Announcer:
     """Says where this worker's partitions are answered for. A ``WorkerService``."""
 
-    def __init__(self, engine: EngineSettings, url: Callable[[], str], repeat_ms: int) -> None:
+    def __init__(
+        self,
+        engine: EngineSettings,
+        url: Callable[[], str],
+        repeat_ms: int = REPEAT_MS,
+        *,
+        role: str = "decide",
+        topic: str = topics.PREFERENCES,
+    ) -> None:
         self._engine = engine
+        self._role = role
+        self._topic = topic
         self._url = url
         self._repeat_s = repeat_ms / 1000
         self._mine: set[int] = set()
@@ -87,13 +106,13 @@ class Announcer:
             return
         if self._consumer is None:
             consumer = AIOKafkaConsumer(
-                **client_settings(self._engine, "decide-announcer"),
-                group_id=group_of(self._engine.application),
+                **client_settings(self._engine, f"{self._role}-announcer"),
+                group_id=group_of(self._engine.application, self._role),
                 enable_auto_commit=False,
             )
             await consumer.start()
             self._consumer = consumer
-        places = [TopicPartition(topics.PREFERENCES, number) for number in sorted(self._mine)]
+        places = [TopicPartition(self._topic, number) for number in sorted(self._mine)]
         self._consumer.assign(places)
         metadata = msgspec.json.encode({"url": self._url()}).decode()
         await self._consumer.commit({place: OffsetAndMetadata(0, metadata) for place in places})
@@ -112,15 +131,20 @@ class ReadableRunner:
 
     async def start(self) -> None:
         """Starts the runner; then its state can be read, once it has caught up."""
+        # Said before the restore: whoever asks meanwhile is told that it is under way.
+        self._announcer.add(self._partition)
         await self._runner.start()
         # The engine's runner has no public names for these yet.
         runner: Any = self._runner
         self._pages.take_over(self._partition, runner._store, lambda: runner._order.caught_up)
-        self._announcer.add(self._partition)
 
     async def run(self) -> None:
         """As the runner does."""
         await self._runner.run()
+
+    def status(self) -> RunnerStatus:
+        """How it is, for people."""
+        return status_of(self._runner)
 
     async def stop(self, graceful: bool) -> None:
         """Nothing is read any more when the runner stops."""
@@ -132,7 +156,7 @@ class ReadableRunner:
 def with_pages(spec: RoleSpec, pages: DecideWeb, engine: EngineSettings) -> RoleSpec:
     """The decide role, answering the API's questions as well."""
     app: list[Any] = []
-    announcer = Announcer(engine, lambda: _url(engine, app), pages.announce_ms)
+    announcer = Announcer(engine, lambda: own_url(engine, app), pages.announce_ms)
     mount = spec.on_app
 
     def on_app(faust_app: Any) -> None:
@@ -149,11 +173,46 @@ def with_pages(spec: RoleSpec, pages: DecideWeb, engine: EngineSettings) -> Role
     return replace(spec, runner_factory=factory, on_app=on_app, services=services)
 
 
-def _url(engine: EngineSettings, app: list[Any]) -> str:
-    if engine.advertised_url:
-        return engine.advertised_url
-    port = engine.web_port
-    if port == 0 and app:
-        addresses = app[0].web._runner.addresses
-        port = addresses[0][1] if addresses else 0
-    return f"http://{engine.web_host}:{port}"
+class AnnouncedRunner:
+    """A runner whose worker is said to own its partition. Implements ``PartitionRunner``."""
+
+    def __init__(self, partition: int, runner: PartitionRunner, announcer: Announcer) -> None:
+        self._partition = partition
+        self._runner = runner
+        self._announcer = announcer
+
+    async def start(self) -> None:
+        """As the runner does."""
+        self._announcer.add(self._partition)
+        await self._runner.start()
+
+    async def run(self) -> None:
+        """As the runner does."""
+        await self._runner.run()
+
+    def status(self) -> RunnerStatus:
+        """How it is, for people."""
+        return status_of(self._runner)
+
+    async def stop(self, graceful: bool) -> None:
+        """As the runner does."""
+        self._announcer.remove(self._partition)
+        await self._runner.stop(graceful)
+
+
+def announced(spec: RoleSpec, engine: EngineSettings, topic: str) -> RoleSpec:
+    """A role whose workers say in Kafka, beside ``topic``, which partitions they own."""
+    app: list[Any] = []
+    announcer = Announcer(engine, lambda: own_url(engine, app), role=spec.name, topic=topic)
+    mount = spec.on_app
+
+    def on_app(faust_app: Any) -> None:
+        app.append(faust_app)
+        if mount is not None:
+            mount(faust_app)
+
+    def factory(partition: int, context: PartitionContext) -> PartitionRunner:
+        return AnnouncedRunner(partition, spec.runner_factory(partition, context), announcer)
+
+    services = (*spec.services, announcer)
+    return replace(spec, runner_factory=factory, on_app=on_app, services=services)

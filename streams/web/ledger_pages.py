@@ -35,7 +35,7 @@ from streams.ledger.settings import LedgerSettings
 from streams.partitioning import partition_of_recipient
 from streams.web.internal import HOP_HEADER
 from streams.web.owners import Owners
-from streams.web.worker_directory import WorkerDirectory
+from streams.web.worker_directory import WorkerDirectory, own_url
 
 Answer = Callable[[LedgerQueries], Any]
 _HOURS_DEFAULT = 24
@@ -106,14 +106,8 @@ class LedgerWeb:
     @property
     def url(self) -> str:
         """Where other workers reach this one."""
-        engine = self._engine
-        if engine.advertised_url:
-            return engine.advertised_url
-        port = engine.web_port
-        if port == 0 and self._faust_app is not None:
-            addresses = self._faust_app.web._runner.addresses
-            port = addresses[0][1] if addresses else 0
-        return f"http://{engine.web_host}:{port}"
+        apps = [] if self._faust_app is None else [self._faust_app]
+        return own_url(self._engine, apps)
 
     # -------------------------------------------------------------------------------- the pages
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient
@@ -23,6 +24,17 @@ from streams.engine.settings import EngineSettings
 from streams.ledger.directory import owners_in_group
 
 log = logging.getLogger(__name__)
+
+
+def own_url(engine: EngineSettings, faust_apps: Sequence[Any]) -> str:
+    """Where other workers reach this one; ``faust_apps`` holds its app once there is one."""
+    if engine.advertised_url:
+        return engine.advertised_url
+    port = engine.web_port
+    if port == 0 and faust_apps:
+        addresses = faust_apps[0].web._runner.addresses
+        port = addresses[0][1] if addresses else 0
+    return f"http://{engine.web_host}:{port}"
 
 
 class WorkerDirectory:
