@@ -7,6 +7,7 @@ needs and knows nobody above itself.
 
 from __future__ import annotations
 
+from streams import topics
 from streams.agents.decide import DecideLogic
 from streams.agents.decide_role import decide_role
 from streams.agents.deliver import deliver_role
@@ -16,8 +17,9 @@ from streams.engine.faust_app import EngineApp
 from streams.engine.roles import RoleSpec
 from streams.engine.worker import run_worker
 from streams.settings import Settings
-from streams.web.decide_owners import with_pages
+from streams.web.decide_owners import announced, with_pages
 from streams.web.decide_pages import DecideWeb
+from streams.web.deliver_pages import DeliverPages
 
 WORKER_ROLES = ("decide", "deliver", "ledger")
 """Roles that own partitions."""
@@ -31,7 +33,10 @@ def role_of(name: str, settings: Settings) -> RoleSpec:
         pages = DecideWeb(settings.decide, settings.engine, codec, lambda: logic.policy)
         return with_pages(decide_role(settings.engine, logic), pages, settings.engine)
     if name == "deliver":
-        return deliver_role(settings.deliver, codec)
+        engine = settings.engine
+        providers = DeliverPages(settings.api.internal_secret, engine.clock == "stream")
+        spec = deliver_role(settings.deliver, codec, pages=providers)
+        return announced(spec, engine, topics.deliveries("apns"))
     if name == "ledger":
         return ledger_role(settings.ledger, settings.engine, codec, settings.privacy)
     raise ValueError(f"{name!r} is no role; choose one of {', '.join(WORKER_ROLES)}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 from streams import topics
 from streams.agents.deliver_log import LogClients, Names
@@ -21,12 +22,19 @@ from streams.sinks.dispatch import Dispatcher
 from streams.sinks.providers import build_providers
 from streams.sinks.settings import DeliverSettings
 from streams.templates.catalogue import Templates
+from streams.web.deliver_pages import DeliverPages
 
 
 class Deliverer:
     """What all runners of a worker share. A ``WorkerService``."""
 
-    def __init__(self, settings: DeliverSettings, codec: Codec, names: Names | None = None) -> None:
+    def __init__(
+        self,
+        settings: DeliverSettings,
+        codec: Codec,
+        names: Names | None = None,
+        pages: DeliverPages | None = None,
+    ) -> None:
         self.settings = settings
         self.codec = codec
         self.names = names or Names()
@@ -39,7 +47,9 @@ class Deliverer:
             self.kill_switches.stops_provider,
         )
         self.clients = LogClients()
-        self.metrics = DeliverMetrics(self.dispatcher)
+        self.metrics = DeliverMetrics(self.dispatcher, None if pages is None else pages.answered)
+        if pages is not None:
+            pages.show(self.dispatcher, self.kill_switches.stops_provider)
         self._owned: set[int] = set()
 
     async def start(self) -> None:
@@ -58,10 +68,18 @@ class Deliverer:
 
 
 def deliver_role(
-    settings: DeliverSettings, codec: Codec, names: Names | None = None
+    settings: DeliverSettings,
+    codec: Codec,
+    names: Names | None = None,
+    pages: DeliverPages | None = None,
 ) -> roles.RoleSpec:
     """The role as the engine runs it."""
-    worker = Deliverer(settings, codec, names)
+    worker = Deliverer(settings, codec, names, pages)
+
+    def on_app(faust_app: Any) -> None:
+        worker.metrics.on_app(faust_app)
+        if pages is not None:
+            pages.mount(faust_app)
 
     def runner(partition: int, context: roles.PartitionContext) -> DeliverRunner:
         return DeliverRunner(partition, context, worker)
@@ -80,7 +98,7 @@ def deliver_role(
         runner_factory=runner,
         follows=(roles.Follow(worker.names.kill_switch, worker.kill_switches.on_record),),
         services=(worker,),
-        on_app=worker.metrics.on_app,
+        on_app=on_app,
     )
 
 

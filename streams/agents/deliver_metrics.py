@@ -6,7 +6,7 @@ the engine's own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -23,7 +23,12 @@ SECONDS_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300
 class DeliverMetrics:
     """Metrics of one worker."""
 
-    def __init__(self, dispatcher: Dispatcher) -> None:
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        observe: Callable[[Delivery, Answer, int], None] | None = None,
+    ) -> None:
+        self._observe = observe
         self.registry = registry = CollectorRegistry()
         self._answers = Counter(
             "flowstate_answers", "Answers by provider and status.",
@@ -47,6 +52,8 @@ class DeliverMetrics:
 
     def answered(self, delivery: Delivery, answer: Answer, now_ms: int) -> None:
         """Counts an answer."""
+        if self._observe is not None:
+            self._observe(delivery, answer, now_ms)
         key = (delivery.kind, answer.provider, answer.outcome.status)
         child = self._children.get(key)
         if child is None:

@@ -70,6 +70,11 @@ class Bucket:
         self._rate = 0.0
         self._at_ms = now_ms
 
+    @property
+    def per_second(self) -> float:
+        """Tokens a second at present."""
+        return self._rate
+
     def set_rate(self, per_second: float, now_ms: int) -> None:
         """From now on ``per_second`` tokens a second."""
         self._refill(now_ms)

@@ -1,6 +1,8 @@
 """What a decide worker answers the API: a recipient's state, changes to it, dry runs.
 
 ``GET  /v1/state/partitions``                         which partitions are answered for here
+``GET  /v1/state/recipients/{id}``                    all that is remembered of a recipient
+``GET  /v1/state/tables/state``                       pairs of the state table, page by page
 ``GET  /v1/state/recipients/{id}/preferences``        choices with their version
 ``POST /v1/state/recipients/{id}/preferences``        change them (``PreferencesChange``)
 ``GET  /v1/state/recipients/{id}/destinations``       addresses, unmasked: the API masks them
@@ -23,11 +25,13 @@ from typing import Any, TypeVar
 import msgspec
 from aiohttp import web
 
+from streams import tables
 from streams.api.problems import ProblemError, answer, of_http_exception, refuse
 from streams.api.settings import DecideWebSettings
 from streams.codec import Codec
 from streams.core.model import RecipientState
 from streams.core.policy import Policy
+from streams.engine import fence
 from streams.engine.api import StateView
 from streams.engine.settings import EngineSettings
 from streams.partitioning import partition_of_recipient
@@ -35,6 +39,7 @@ from streams.web import preference_rules
 from streams.web.internal import NOT_A_WORKER, is_worker
 from streams.web.preference_owner import Owned, PreferenceOwner, with_preferences
 from streams.web.preview import preview, seen_before
+from streams.web.recipient_view import recipient_document
 from streams.web.state_documents import (
     DestinationDocument,
     OwnedPartitions,
@@ -46,6 +51,7 @@ from streams.web.state_documents import (
     SeenQuestions,
     SuppressionDocument,
 )
+from streams.web.table_view import ROWS_MAX, table_page
 
 PATH = "/v1/state"
 
@@ -65,6 +71,8 @@ class DecideWeb:
     ) -> None:
         self._settings = settings
         self._partitions = engine.partitions
+        self._codec = codec
+        self._is_stream = engine.clock == "stream"
         self._policy = policy
         self._now_ms = now_ms
         self._mine: dict[int, Owned] = {}
@@ -97,6 +105,8 @@ class DecideWeb:
         pages.add_routes(
             [
                 web.get("/partitions", self.partitions),
+                web.get("/recipients/{recipient_id}", self.recipient),
+                web.get("/tables/state", self.table),
                 web.get("/recipients/{recipient_id}/preferences", self.preferences),
                 web.post("/recipients/{recipient_id}/preferences", self.change_preferences),
                 web.get("/recipients/{recipient_id}/destinations", self.destinations),
@@ -125,6 +135,33 @@ class DecideWeb:
         self._authorize(request)
         ready = {number for number, owned in self._mine.items() if owned.answers}
         return _json(OwnedPartitions(sorted(ready), sorted(self._mine.keys() - ready)))
+
+    async def recipient(self, request: web.Request) -> web.Response:
+        """All that is remembered of a recipient, unmasked: the pages for people mask it."""
+        owned, recipient_id = self._place(request)
+        state, is_applied = owned.present(recipient_id)
+        at_ms = self._clock_ms(owned)
+        return _json(recipient_document(state, self._policy(), at_ms, is_applied))
+
+    async def table(self, request: web.Request) -> web.Response:
+        """Some pairs of the state table of one partition, unmasked."""
+        self._authorize(request)
+        query = request.query
+        try:
+            owned = self._of_partition(int(query.get("partition", "")))
+            limit = int(query.get("limit", ROWS_MAX))
+            page = table_page(
+                owned.view,
+                self._codec,
+                owned.partition,
+                query.get("kind", "profile"),
+                query.get("prefix", ""),
+                query.get("after"),
+                limit,
+            )
+        except ValueError as error:
+            raise refuse("invalid", str(error)) from error
+        return _json(page)
 
     async def preferences(self, request: web.Request) -> web.Response:
         """A recipient's choices."""
@@ -184,8 +221,17 @@ class DecideWeb:
         recipient_id = request.match_info["recipient_id"]
         return self._owned(recipient_id), recipient_id
 
+    def _clock_ms(self, owned: Owned) -> int:
+        """The partition's clock: the wall, or on stream time where the records have got to."""
+        if not self._is_stream:
+            return self._now_ms()
+        (value,) = owned.view.get_many([tables.FENCE])
+        return 0 if value is None else fence.decode(value).clock_ms
+
     def _owned(self, recipient_id: str) -> Owned:
-        partition = partition_of_recipient(recipient_id, self._partitions)
+        return self._of_partition(partition_of_recipient(recipient_id, self._partitions))
+
+    def _of_partition(self, partition: int) -> Owned:
         owned = self._mine.get(partition)
         if owned is None or not owned.answers:
             why = "is not here" if owned is None or owned.is_leaving else "is catching up"
