@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks import decide
+from benchmarks import decide, thin
 from benchmarks.report import Benchmark
 
-BENCHMARKS: tuple[Benchmark, ...] = (decide.BENCHMARK,)
+BENCHMARKS: tuple[Benchmark, ...] = (decide.BENCHMARK, thin.BENCHMARK)

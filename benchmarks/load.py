@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, Self
 
-from confluent_kafka import KafkaError, Message, Producer
+from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
 
 from benchmarks.people import Record
 
@@ -116,3 +116,34 @@ def fill(bootstrap: str, records: Iterable[Record]) -> int:
         return loader.fill(records)
     finally:
         loader.close()
+
+
+def count_committed(bootstrap: str, topic: str) -> int:
+    """Committed records of a topic, by reading them all."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": bootstrap,
+            "group.id": f"bench-count-{uuid.uuid4().hex}",
+            "enable.auto.commit": False,
+            "isolation.level": "read_committed",
+            "auto.offset.reset": "earliest",
+            "enable.partition.eof": True,
+        }
+    )
+    try:
+        partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
+        consumer.assign([TopicPartition(topic, number, 0) for number in partitions])
+        count = 0
+        ended: set[int | None] = set()
+        while len(ended) < len(partitions):
+            for message in consumer.consume(10_000, timeout=1.0):
+                error = message.error()
+                if error is None:
+                    count += 1
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    ended.add(message.partition())
+                else:
+                    raise RuntimeError(f"{topic} cannot be read: {error.str()}")
+        return count
+    finally:
+        consumer.close()

@@ -22,6 +22,11 @@ import aiohttp
 import psutil
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import (
+    GroupCoordinatorNotAvailableError,
+    GroupLoadInProgressError,
+    NotCoordinatorForGroupError,
+)
 
 from benchmarks.report import ROOT, Options
 from streams import topics
@@ -37,6 +42,11 @@ POLL_S = 0.05
 BROKER_HEAP_MB = 1_024
 STOP_S = 40.0
 
+NO_COORDINATOR_YET = (
+    GroupCoordinatorNotAvailableError,
+    GroupLoadInProgressError,
+    NotCoordinatorForGroupError,
+)
 Place = tuple[str, int]
 """(topic, partition)."""
 
@@ -233,8 +243,11 @@ class Watch:
         return {(tp.topic, tp.partition): end for tp, end in ends.items()}
 
     async def committed(self, group: str) -> dict[Place, int]:
-        """Positions that a group has committed."""
-        positions = await self._admin.list_consumer_group_offsets(group)
+        """Positions that a group has committed; none while the broker is making its topic."""
+        try:
+            positions = await self._admin.list_consumer_group_offsets(group)
+        except NO_COORDINATOR_YET:
+            return {}
         return {(tp.topic, tp.partition): max(0, at.offset) for tp, at in positions.items()}
 
 
