@@ -20,6 +20,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Iterator
+from functools import partial
 from typing import Protocol
 
 from streams.agents.deliver_positions import Entry
@@ -33,7 +34,7 @@ from streams.templates.rendered import Rendered, RenderFailed
 class Item:
     """A delivery on its way through a lane."""
 
-    __slots__ = ("begun", "critical", "delivery", "entry", "finished", "topic")
+    __slots__ = ("begun", "critical", "delivery", "entry", "finished", "sending", "topic")
 
     def __init__(self, delivery: Delivery, topic: str, entry: Entry, *, critical: bool) -> None:
         self.delivery = delivery
@@ -41,6 +42,7 @@ class Item:
         self.entry = entry
         self.critical = critical
         self.begun = False
+        self.sending = False
         self.finished = False
 
 
@@ -189,9 +191,10 @@ class Lane:
         self._behind[item.delivery.recipient_id] = deque()
         task = asyncio.create_task(self._send(item, provider))
         self._tasks.add(task)
-        task.add_done_callback(self._on_done)
+        task.add_done_callback(partial(self._on_done, item, provider))
 
     async def _send(self, item: Item, provider: Provider) -> None:
+        item.sending = True
         rendered = self._host.render(item.delivery)
         if isinstance(rendered, RenderFailed):
             self._dispatcher.release(provider)
@@ -201,8 +204,10 @@ class Lane:
         self._finish(item, answer)
         self._let_next(item.delivery.recipient_id)
 
-    def _on_done(self, task: asyncio.Task[None]) -> None:
+    def _on_done(self, item: Item, provider: Provider, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
+        if not item.sending:  # cancelled before it first ran: nobody else gives the place back
+            self._dispatcher.release(provider)
         if not task.cancelled() and task.exception() is None:
             self.pump()
         elif not task.cancelled():

@@ -46,8 +46,20 @@ class DeliverMetrics:
             "flowstate_provider_open", "1 while the provider's breaker is not closed.",
             ["provider"], registry=registry,
         )  # fmt: skip
+        held = Gauge(
+            "flowstate_provider_prune_held",
+            "1 while the provider calls too many addresses gone to be believed.",
+            ["provider"], registry=registry,
+        )  # fmt: skip
+        points = Gauge(
+            "flowstate_provider_health_points",
+            "Of 100: how often the provider is asked in its usual place among others of its kind.",
+            ["provider"], registry=registry,
+        )  # fmt: skip
         for provider in dispatcher.all():
             opened.labels(provider.name).set_function(partial(_is_open, provider))
+            held.labels(provider.name).set_function(partial(_is_held, provider))
+            points.labels(provider.name).set_function(partial(_points, provider))
         self._children: dict[tuple[str, str, str], Any] = {}
 
     def answered(self, delivery: Delivery, answer: Answer, now_ms: int) -> None:
@@ -76,3 +88,11 @@ class DeliverMetrics:
 
 def _is_open(provider: Provider) -> float:
     return float(provider.breaker.state != "closed")
+
+
+def _is_held(provider: Provider) -> float:
+    return float(provider.prune_guard.holding)
+
+
+def _points(provider: Provider) -> float:
+    return float(provider.health.points)

@@ -1,7 +1,8 @@
 """An answer as the records that keep it: outcome, feedback, receipt, dead letter.
 
 Routing: every answer is an outcome; whatever is not ``accepted`` is also feedback, with its
-delivery inside; an opt-out that a provider knows of becomes a receipt. All are keyed by recipient
+delivery inside; an opt-out that a provider knows of becomes a receipt, and so does an address that
+is to be left alone for a while (``soft_bounced``). All are keyed by recipient
 and stay on the delivery's partition number.
 
 Invariant: in stream time every record has the decision's time, so that nothing depends on when the
@@ -45,8 +46,9 @@ class Writer:
                 delivery, outcome.status, outcome.reason, _after(outcome), at_ms, answer.provider
             )
             aside.append((self._names.feedback, Row(key, feedback, timestamp_ms)))
-        if isinstance(outcome, Rejected) and outcome.unsubscribed:
-            receipt = self._receipt(delivery, outcome.unsubscribed, at_ms)
+        if isinstance(outcome, Rejected) and (outcome.unsubscribed or outcome.quarantine):
+            kind = "unsubscribed" if outcome.unsubscribed else "soft_bounced"
+            receipt = self._receipt(delivery, kind, outcome.unsubscribed or None, at_ms)
             aside.append((self._names.receipts, Row(key, receipt, timestamp_ms)))
         row = Row(key, self._outcome(item, answer, at_ms), timestamp_ms)
         return Finished(aside, row, on_durable)
@@ -104,12 +106,12 @@ class Writer:
             }
         )
 
-    def _receipt(self, delivery: Delivery, scope: str, at_ms: int) -> bytes:
+    def _receipt(self, delivery: Delivery, kind: str, scope: str | None, at_ms: int) -> bytes:
         return self._codec.encode(
             "receipt",
             {
                 "recipient_id": delivery.recipient_id,
-                "kind": "unsubscribed",
+                "kind": kind,
                 "notification_id": delivery.notification_id,
                 "delivery_id": delivery.delivery_id,
                 "event_id": delivery.event_id,

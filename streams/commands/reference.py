@@ -23,7 +23,14 @@ from streams import settings
 from streams.configuration.kafka import KafkaSettings
 from streams.configuration.shape import key_of, table_under
 from streams.core.policy import Bounds, Category, DigestRule, LimitRule, Policy, RetryRule
-from streams.sinks.settings import AddressRules, BreakerSettings, HttpSettings, UnsubscribeSettings
+from streams.sinks.settings import (
+    AddressRules,
+    BreakerSettings,
+    HealthSettings,
+    HttpSettings,
+    PruneSettings,
+    UnsubscribeSettings,
+)
 
 Struct = type[msgspec.Struct]
 
@@ -73,6 +80,8 @@ def sections() -> list[Section]:
     parts = [
         Section("[providers.NAME.http]", HttpSettings),
         Section("[providers.NAME.breaker]", BreakerSettings),
+        Section("[providers.NAME.health]", HealthSettings),
+        Section("[providers.NAME.prune]", PruneSettings),
         Section("[providers.NAME.addresses]", AddressRules),
         Section("[providers.NAME.unsubscribe]", UnsubscribeSettings),
     ]

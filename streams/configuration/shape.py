@@ -89,13 +89,15 @@ def given_fields(struct: type[msgspec.Struct], table: BaseModel) -> dict[str, An
 def table_of(struct: msgspec.Struct) -> dict[str, Any]:
     """The table that would be written for a struct: what is not at its default, with its units.
 
-    Fields that are ``None`` have no place in TOML and are at their default anyhow.
+    TOML has no null: ``false`` stands for ``None`` where that is not the default.
     """
     table: dict[str, Any] = {}
     for field in msgspec.structs.fields(struct):
         value = getattr(struct, field.name)
-        if value is None or (not field.required and value == field.default):
+        if not field.required and value == field.default:
             continue
+        if value is None:
+            value = False
         if isinstance(value, msgspec.Struct):
             value = table_of(value)
         elif "ms" in field.name.split("_") and isinstance(value, int):

@@ -66,6 +66,9 @@ REJECTED = {
     "MethodNotAllowed": "method_not_allowed",  # 405
     "PayloadTooLarge": "payload_too_large",  # 413
 }
+QUARANTINED = frozenset({"BadDeviceToken", "DeviceTokenNotForTopic"})
+"""A token of the other environment, or of another app: useless here and perhaps right there, so it
+is left alone for a while and not removed."""
 CREDENTIALS = frozenset(
     {
         # 403: ours, for every device: the breaker opens, nothing is dropped or pruned.
@@ -156,7 +159,7 @@ class Apns:
         if reason in CREDENTIALS or (reply.status in (401, 403) and reason not in REJECTED):
             return Retry("credentials_refused", blame="credentials", detail=detail)
         if reason in REJECTED:
-            return Rejected(REJECTED[reason], detail)
+            return Rejected(REJECTED[reason], detail, quarantine=reason in QUARANTINED)
         after = retry_after_ms(reply, now_ms)
         if reason == "TooManyProviderTokenUpdates":
             return Retry("too_many_token_updates", after or THROTTLED_RETRY_MS, "quota", detail)

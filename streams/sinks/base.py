@@ -118,6 +118,9 @@ class Rejected(msgspec.Struct, frozen=True, gc=False):
     unsubscribed: str = ""
     """Scope that the provider says the recipient opted out of (``channel:sms``): becomes a
     receipt, so that the opt-out is known for every later notification too."""
+    quarantine: bool = False
+    """The address looks wrong, and may yet be right elsewhere: it is kept and left alone for a
+    while (a soft bounce), and free again when it is registered anew."""
 
 
 class Unregistered(msgspec.Struct, frozen=True, gc=False):

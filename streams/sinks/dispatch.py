@@ -30,9 +30,11 @@ from streams.sinks.base import (
     Outcome,
     Rejected,
     Retry,
+    Unregistered,
     classify_failure,
 )
 from streams.sinks.budgets import share_of
+from streams.sinks.health import POINTS_MAX
 from streams.sinks.providers import Provider
 from streams.templates.rendered import Rendered
 
@@ -86,12 +88,12 @@ class Dispatcher:
         for provider in self.all():
             quota = provider.settings.quota_per_second
             if provider.bucket is not None and quota is not None:
-                rate = share_of("", quota, self._partitions, {}, partitions)
+                rate = share_of(quota, self._partitions, partitions)
                 provider.bucket.set_rate(rate, now_ms)
 
     def reserve(self, delivery: Delivery, now_ms: int) -> Provider | Wait | Rejected:
         """A provider that takes the delivery now; how long to wait; or that there is none."""
-        candidates = self._candidates(delivery)
+        candidates = self._candidates(delivery, now_ms)
         if not candidates:
             return Rejected("no_provider", f"none is configured for {delivery.kind}")
         wait_ms, reason = 60_000, "killed"
@@ -129,8 +131,8 @@ class Dispatcher:
             provider.in_flight -= 1
             if outcome is None:
                 provider.breaker.abandoned()
-        self._learn(provider, outcome)
         send_ms = (time.perf_counter() - began) * 1000
+        self._learn(provider, outcome, send_ms)
         return Answer(_without_addresses(outcome, delivery), provider.name, send_ms)
 
     async def _attempt(self, provider: Provider, delivery: Delivery, rendered: Rendered) -> Outcome:
@@ -149,12 +151,34 @@ class Dispatcher:
         if isinstance(outcome, Retry) and outcome.renew:
             renewed = provider.credentials.renew(credentials, now_ms)
             outcome = outcome if renewed else replace(outcome, renew=False)
-        return outcome
+        return self._believed(provider, outcome, now_ms)
 
-    def _learn(self, provider: Provider, outcome: Outcome) -> None:
+    def _believed(self, provider: Provider, outcome: Outcome, now_ms: int) -> Outcome:
+        """The outcome, unless it would cost an address and the provider says that too often."""
+        guard, before = provider.prune_guard, provider.prune_guard.holding
+        quarantines = isinstance(outcome, Rejected) and outcome.quarantine
+        believed = guard.believes(quarantines or isinstance(outcome, Unregistered), now_ms)
+        if guard.holding and not before:
+            log.error(
+                "%s: calls so many addresses gone that none is removed any more (see the"
+                " provider's prune settings)", provider.name,
+            )  # fmt: skip
+        elif before and not guard.holding:
+            log.warning("%s: is believed again when it calls an address gone", provider.name)
+        if believed:
+            return outcome
+        if isinstance(outcome, Rejected):
+            return replace(outcome, quarantine=False)
+        return Retry("prune_held", provider.settings.prune.retry_ms, detail=outcome.detail)
+
+    def _learn(self, provider: Provider, outcome: Outcome, send_ms: float) -> None:
         """What an answer says about the provider itself."""
         now_ms, breaker = _now_ms(), provider.breaker
         before = breaker.state
+        failed = isinstance(outcome, Ambiguous)
+        if isinstance(outcome, Retry):
+            failed = outcome.blame in ("provider", "credentials")
+        provider.health.answered(send_ms, failed, now_ms)
         if isinstance(outcome, Ambiguous):
             breaker.failed(now_ms)
         elif not isinstance(outcome, Retry) or outcome.blame == "destination":
@@ -164,6 +188,8 @@ class Dispatcher:
         else:
             breaker.failed(now_ms)
         if breaker.state != before:
+            if breaker.state == "open":
+                provider.health.collapsed()
             log.warning("%s: breaker %s (%s)", provider.name, breaker.state, outcome.reason)
 
     def _try(self, provider: Provider, now_ms: int) -> Wait | None:
@@ -179,11 +205,12 @@ class Dispatcher:
                 return Wait(wait_ms, "budget")
         return None
 
-    def _candidates(self, delivery: Delivery) -> list[Provider]:
+    def _candidates(self, delivery: Delivery, now_ms: int) -> list[Provider]:
         """Providers in the order to ask them in: by weight, stably for one attempt.
 
         Weighted rendezvous hashing: each provider draws from the attempt's id and the largest
-        wins, so shares follow the weights and another attempt may fall elsewhere.
+        wins, so shares follow the weights and another attempt may fall elsewhere. One that does
+        badly is asked last for as many attempts as it lacks points of health.
         """
         providers = self._providers.get(delivery.kind, [])
         named = delivery.attributes.get("provider")
@@ -192,15 +219,21 @@ class Dispatcher:
         if len(providers) <= 1:
             return providers
         key = f"{delivery.delivery_id}/{delivery.epoch}/{delivery.attempt}/"
-        return sorted(providers, key=lambda p: _draw(key + p.name, p.settings.weight), reverse=True)
+        return sorted(providers, key=lambda p: _rank(key + p.name, p, now_ms), reverse=True)
 
 
-def _draw(key: str, weight: int) -> float:
-    if weight <= 0:
-        return -math.inf
+def _rank(key: str, provider: Provider, now_ms: int) -> tuple[bool, float]:
+    """(asked in its usual place, draw by weight): the largest is asked first."""
+    points = provider.health.look(now_ms)
+    well = points >= POINTS_MAX or _uniform(key + "/well") * POINTS_MAX < points
+    weight = provider.settings.weight
+    return well, math.log(_uniform(key)) / weight if weight > 0 else -math.inf
+
+
+def _uniform(key: str) -> float:
+    """Above 0, below 1, always the same for a key."""
     digest = hashlib.blake2b(key.encode(), digest_size=8).digest()
-    uniform = (int.from_bytes(digest, "big") + 1) / (2**64 + 1)
-    return math.log(uniform) / weight
+    return (int.from_bytes(digest, "big") + 1) / (2**64 + 1)
 
 
 def _without_addresses(outcome: Outcome, delivery: Delivery) -> Outcome:

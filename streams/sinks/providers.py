@@ -16,9 +16,11 @@ from streams.sinks.breaker import Breaker
 from streams.sinks.budgets import Bucket
 from streams.sinks.fcm import Fcm
 from streams.sinks.guarded_client import GuardedTransport
+from streams.sinks.health import Health
 from streams.sinks.http_client import HttpTransport
 from streams.sinks.oauth import GoogleTokens
 from streams.sinks.pace import Pace
+from streams.sinks.prune import PruneGuard
 from streams.sinks.slack import Slack
 from streams.sinks.smtp import Smtp
 from streams.sinks.smtp_client import SmtpTransport
@@ -47,7 +49,10 @@ class Provider:
         self.credentials = credentials
         self.transport = transport
         self.breaker = Breaker(sink.settings.breaker)
-        self.bucket = Bucket(now_ms) if sink.settings.quota_per_second is not None else None
+        self.health = Health(sink.settings.health)
+        self.prune_guard = PruneGuard(sink.settings.prune)
+        quota = sink.settings.quota_per_second
+        self.bucket = Bucket(now_ms, sink.settings.ramp_ms) if quota is not None else None
         self.pace = Pace(getattr(sink.settings, "destination_interval_ms", 0))
         self.in_flight = 0
 

@@ -30,6 +30,31 @@ class BreakerSettings(msgspec.Struct, frozen=True):
     """Requests let through when the pause is over."""
 
 
+class PruneSettings(msgspec.Struct, frozen=True):
+    """When a provider that calls many addresses gone is no longer believed."""
+
+    share_max: float = 0.2
+    """More than this share of its answers within ``window_ms``: addresses are kept, an alarm is
+    raised. 1 believes everything."""
+    answers_min: int = 100
+    """Answers within the window before the share is looked at."""
+    window_ms: int = 10 * 60_000
+    retry_ms: int = 10 * 60_000
+    """When a delivery whose address was kept is tried again."""
+
+
+class HealthSettings(msgspec.Struct, frozen=True):
+    """When a provider loses share to others of its kind, by ten points of a hundred."""
+
+    slow_ms: int = 5_000
+    """An answer that took longer is a bad one."""
+    bad_share: float = 0.15
+    """So many of the answers of a period are bad: ten points less; else ten more."""
+    answers_min: int = 20
+    """Answers in a period before a share of them is looked at."""
+    period_ms: int = 10_000
+
+
 class HttpSettings(msgspec.Struct, frozen=True):
     """How requests travel."""
 
@@ -57,8 +82,12 @@ class ProviderSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Requests under way at once from one worker."""
     quota_per_second: float | None = None
     """What the account allows over all workers; ``None`` is no limit."""
+    ramp_ms: int = 0
+    """From nothing to the whole quota in no less than this; 0 does not ramp."""
     http: HttpSettings = HttpSettings()
     breaker: BreakerSettings = BreakerSettings()
+    health: HealthSettings = HealthSettings()
+    prune: PruneSettings = PruneSettings()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(name={self.name!r})"
@@ -90,6 +119,8 @@ class FcmSettings(ProviderSettings, frozen=True, kw_only=True, tag="fcm"):
     """The service account's key file, as text; its ``token_uri`` is where tokens come from."""
     quota_per_second: float | None = 10_000.0
     """600,000 a minute per project."""
+    ramp_ms: int = 60_000
+    """Google asks for at least a minute from 0 to the highest rate."""
 
 
 class TwilioSettings(ProviderSettings, frozen=True, kw_only=True, tag="twilio"):

@@ -62,6 +62,7 @@ class Sender:
         self.waiting: dict[int, asyncio.Future[Any]] = {}
         self.wait: Wait | None = None
         self.alone: set[int] = set()
+        self.released = 0
 
     def reserve(self, delivery: Delivery, now_ms: int) -> Any:
         if self.wait is not None:
@@ -73,7 +74,8 @@ class Sender:
 
     name = "sender"
 
-    def release(self, provider: Any) -> None: ...
+    def release(self, provider: Any) -> None:
+        self.released += 1
 
     async def send(self, provider: Any, delivery: Delivery, rendered: Rendered) -> Answer:
         self.began.append(number(delivery))
@@ -227,3 +229,14 @@ async def test_whoever_may_have_lost_the_partition_concludes_nothing(set_up: Set
     set_up.host.owns = True
     set_up.lane.pump()
     assert set_up.host.finished == [(1, "validity_over")]
+
+
+async def test_a_send_that_is_cancelled_before_it_first_ran_gives_its_place_back(
+    set_up: Setting,
+) -> None:
+    set_up.add(1)
+    set_up.lane.pump()
+    set_up.lane.abandon()  # before the loop has run the task once
+    await set_up.lane.drained()
+    await eventually(lambda: set_up.sender.released == 1, 5)
+    assert set_up.sender.began == []

@@ -12,6 +12,7 @@ from streams.configuration.shape import key_of, keys, model_of, struct_of, table
 from streams.core.policy import Category, DigestRule, LimitRule, RetryRule
 from streams.engine.settings import EngineSettings
 from streams.settings import OWN_SECTIONS, PROVIDERS
+from streams.sinks.settings import FcmSettings
 
 
 class Inner(msgspec.Struct, frozen=True):
@@ -115,3 +116,10 @@ def test_fields_from_elsewhere_are_no_keys() -> None:
 def test_a_struct_comes_back_from_its_table(category: Category) -> None:
     table = {"name": "x", **table_of(category)}
     assert struct_of(Category, model_of(Category).model_validate(table)) == category
+
+
+def test_none_is_written_as_false_where_it_is_not_the_default() -> None:
+    unlimited = FcmSettings(project_id="p", quota_per_second=None)
+    table = {"name": "fcm", **table_of(unlimited)}
+    assert table["quota_per_second"] is False
+    assert struct_of(FcmSettings, model_of(FcmSettings).model_validate(table)) == unlimited

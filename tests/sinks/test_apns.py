@@ -114,3 +114,11 @@ def test_extras_give_way_before_words_do() -> None:
 
 def test_a_bare_503_is_a_retry() -> None:
     assert isinstance(Apns(settings()).classify(delivery(1), Response(503, {}, b""), NOW_MS), Retry)
+
+
+def test_a_token_that_may_be_right_elsewhere_is_left_alone_for_a_while() -> None:
+    for reason, left_alone in (("BadDeviceToken", True), ("BadTopic", False)):
+        reply = json_reply(400, {"reason": reason})
+        outcome = Apns(settings()).classify(delivery(1), reply, NOW_MS)
+        assert isinstance(outcome, Rejected)
+        assert outcome.quarantine is left_alone
