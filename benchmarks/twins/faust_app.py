@@ -8,7 +8,7 @@ import faust
 import mode.loop
 
 COMMIT_S = 0.2
-LINGER_S = 0.005
+LINGER_S = 0.1
 
 
 def make_app(name: str, bootstrap: str, partitions: int, folder: str) -> faust.App:
