@@ -29,6 +29,7 @@ from streams.sinks.settings import (
     HealthSettings,
     HttpSettings,
     PruneSettings,
+    TrackingSettings,
     UnsubscribeSettings,
 )
 
@@ -84,6 +85,7 @@ def sections() -> list[Section]:
         Section("[providers.NAME.prune]", PruneSettings),
         Section("[providers.NAME.addresses]", AddressRules),
         Section("[providers.NAME.unsubscribe]", UnsubscribeSettings),
+        Section("[providers.NAME.tracking]", TrackingSettings),
     ]
     shared = settings.SHARED | {"providers"}
     roles = [

@@ -162,6 +162,22 @@ class UnsubscribeSettings(msgspec.Struct, frozen=True):
         return f"UnsubscribeSettings(base_url={self.base_url!r})"
 
 
+class TrackingSettings(msgspec.Struct, frozen=True):
+    """Opens and clicks of HTML mail; nothing is tracked unless asked for."""
+
+    base_url: str = ""
+    """``https://...`` of the API (``api.public_url``)."""
+    secrets: tuple[str, ...] = ()
+    """The API's ``link_secrets``, newest first."""
+    opens: bool = False
+    clicks: bool = False
+    exempt: tuple[str, ...] = ()
+    """Categories whose mail is never tracked."""
+
+    def __repr__(self) -> str:
+        return f"TrackingSettings(base_url={self.base_url!r})"
+
+
 class SmtpSettings(ProviderSettings, frozen=True, kw_only=True, tag="smtp"):
     """Any SMTP server that relays for us; SES included."""
 
@@ -183,6 +199,7 @@ class SmtpSettings(ProviderSettings, frozen=True, kw_only=True, tag="smtp"):
     unsubscribe: UnsubscribeSettings = UnsubscribeSettings()
     unsubscribe_exempt: tuple[str, ...] = ()
     """Categories whose mail carries no unsubscribe link (mandatory ones)."""
+    tracking: TrackingSettings = TrackingSettings()
 
 
 class AddressRules(msgspec.Struct, frozen=True):

@@ -30,6 +30,7 @@ from streams.sinks.base import (
     excerpt,
 )
 from streams.sinks.settings import SmtpSettings
+from streams.sinks.tracking import tracked
 from streams.templates.rendered import Rendered
 
 THROTTLED_RETRY_MS = 60_000
@@ -82,8 +83,11 @@ class Smtp:
             if link is not None:
                 headers.append(("List-Unsubscribe", f"<{link}>"))
                 headers.append(("List-Unsubscribe-Post", "List-Unsubscribe=One-Click"))
+        html = rendered.html
+        if html is not None:
+            html = tracked(html, settings.tracking, delivery, now_ms)
         try:
-            content = mime.message(headers, rendered.body, rendered.html, identity, now_ms)
+            content = mime.message(headers, rendered.body, html, identity, now_ms)
         except mime.HeaderRefused as refused:
             return Rejected("bad_header", str(refused))
         return MailRequest(self._sender, delivery.address, self._signed(content))

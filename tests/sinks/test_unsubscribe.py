@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -44,3 +46,14 @@ def test_every_changed_character_is_noticed() -> None:
     for place in range(len(token) - 1):
         changed = token[:place] + ("A" if token[place] != "A" else "B") + token[place + 1 :]
         assert verify(SETTINGS, changed) is None
+
+
+def test_a_link_shows_neither_whom_nor_what_it_is_about() -> None:
+    token = token_of()
+    raw = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
+    for word in (ABOUT.recipient_id, ABOUT.category, ABOUT.channel):
+        assert word not in token
+        assert word.encode() not in raw
+    other = link(SETTINGS, Unsubscribe("recipient-2", "message", "email"))
+    assert other is not None
+    assert other.rpartition("/")[2][:20] != token[:20], "not even that two have something in common"
