@@ -29,6 +29,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--recipients", type=int, help="recipients with preferences and addresses")
     made.add_argument("--partitions", type=int, help="partitions of every topic")
     made.add_argument("--seconds", type=float, help="how long load is offered, where it is")
+    made.add_argument("--rate", type=float, help="events offered a second, where they are")
     made.add_argument("--no-twins", action="store_true", help="the product alone")
     made.add_argument(
         "--profile", nargs="?", const="svg", choices=("svg", "raw"), default="",
@@ -64,7 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2 if unknown else 0
     options = Options(
         quick=given.quick, events=given.events, recipients=given.recipients,
-        partitions=given.partitions, seconds=given.seconds, profile=given.profile,
+        partitions=given.partitions, seconds=given.seconds, rate=given.rate, profile=given.profile,
         results=given.results, twins=not given.no_twins,
     )  # fmt: skip
     repeats = given.repeats or (1 if given.quick else 3)

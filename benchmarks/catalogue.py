@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from benchmarks import decide, thin
+from benchmarks import critical, decide, end_to_end, thin
 from benchmarks.report import Benchmark
 
-BENCHMARKS: tuple[Benchmark, ...] = (decide.BENCHMARK, thin.BENCHMARK)
+BENCHMARKS: tuple[Benchmark, ...] = (
+    decide.BENCHMARK,
+    thin.BENCHMARK,
+    end_to_end.BENCHMARK,
+    critical.BENCHMARK,
+)

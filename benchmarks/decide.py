@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import time
 import uuid
 from pathlib import Path
 
 from benchmarks import people
 from benchmarks.load import Gate, fill
 from benchmarks.report import Benchmark, Figures, Goal, Options
-from benchmarks.stand import Recording, Stand, Worker, measured, open_stand, say
+from benchmarks.stand import Recording, Stand, Worker, measured, now_ms, open_stand, say
 from benchmarks.twins import full_faust
 from streams import topics
 
@@ -27,11 +26,6 @@ GROUP = "flowstate-decide"
 TWIN_EVENTS_MAX = 20_000
 """The twin takes fewer events, over fewer recipients in proportion: as many events for each, so
 the same state."""
-
-
-def now_ms() -> int:
-    """The wall clock, in milliseconds."""
-    return time.time_ns() // 1_000_000
 
 
 def folder_bytes(folder: Path) -> int:

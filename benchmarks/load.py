@@ -10,7 +10,7 @@ Invariant: everything was acknowledged when ``fill`` returns; nothing is lost si
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Any, Self
 
@@ -47,20 +47,27 @@ class Loader:
     def fill(self, records: Iterable[Record]) -> int:
         """Sends all; returns how many. Raises RuntimeError unless all were acknowledged."""
         count = 0
-        produce, poll = self._producer.produce, self._producer.poll
         for topic, key, value in records:
-            while True:
-                try:
-                    produce(topic, value, key, on_delivery=self._on_delivery)
-                except BufferError:
-                    poll(0.05)
-                else:
-                    break
+            self.send(topic, key, value)
             count += 1
             if count % POLL_EVERY == 0:
-                poll(0)
+                self.poll()
         self.flush()
         return count
+
+    def send(self, topic: str, key: bytes, value: bytes) -> None:
+        """Queues one record; waits while the queue is full."""
+        while True:
+            try:
+                self._producer.produce(topic, value, key, on_delivery=self._on_delivery)
+            except BufferError:
+                self._producer.poll(0.05)
+            else:
+                return
+
+    def poll(self) -> None:
+        """Hears of acknowledgements that came."""
+        self._producer.poll(0)
 
     def flush(self) -> None:
         """Waits for every acknowledgement."""
@@ -119,7 +126,12 @@ def fill(bootstrap: str, records: Iterable[Record]) -> int:
 
 
 def count_committed(bootstrap: str, topic: str) -> int:
-    """Committed records of a topic, by reading them all."""
+    """Committed records of a topic."""
+    return sum(1 for _ in read_committed(bootstrap, topic))
+
+
+def read_committed(bootstrap: str, topic: str) -> Iterator[bytes]:
+    """Values of a topic's committed records, to its end as it is now."""
     consumer = Consumer(
         {
             "bootstrap.servers": bootstrap,
@@ -133,17 +145,15 @@ def count_committed(bootstrap: str, topic: str) -> int:
     try:
         partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
         consumer.assign([TopicPartition(topic, number, 0) for number in partitions])
-        count = 0
         ended: set[int | None] = set()
         while len(ended) < len(partitions):
             for message in consumer.consume(10_000, timeout=1.0):
                 error = message.error()
                 if error is None:
-                    count += 1
+                    yield message.value() or b""
                 elif error.code() == KafkaError._PARTITION_EOF:
                     ended.add(message.partition())
                 else:
                     raise RuntimeError(f"{topic} cannot be read: {error.str()}")
-        return count
     finally:
         consumer.close()

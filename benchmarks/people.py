@@ -63,15 +63,23 @@ def writers() -> dict[str, Writer]:
     }
 
 
-def population(recipients: int, at_ms: int, seed: int = 7) -> Iterator[Record]:
-    """Preferences and addresses of everyone."""
+def population(
+    recipients: int, at_ms: int, seed: int = 7, phones_only: bool = False
+) -> Iterator[Record]:
+    """Preferences and addresses of everyone.
+
+    ``phones_only``: an iPhone each and no quiet hours, for latencies that only machines cause.
+    """
     write = writers()
     for number in range(recipients):
         draw = random.Random(seed * 1_000_003 + number)
         recipient = recipient_id(number)
         key = recipient.encode()
-        yield topics.PREFERENCES, key, write["preference"](preference(draw, recipient, at_ms))
-        for destination in destinations(draw, number, recipient, at_ms):
+        chosen = preference(draw, recipient, at_ms)
+        if phones_only:
+            chosen["quiet_hours"] = []
+        yield topics.PREFERENCES, key, write["preference"](chosen)
+        for destination in destinations(draw, number, recipient, at_ms, phones_only):
             yield topics.DESTINATIONS, key, write["destination"](destination)
 
 
@@ -103,7 +111,7 @@ def preference(draw: random.Random, recipient: str, at_ms: int) -> dict[str, Any
 
 
 def destinations(
-    draw: random.Random, number: int, recipient: str, at_ms: int
+    draw: random.Random, number: int, recipient: str, at_ms: int, phones_only: bool
 ) -> Iterator[dict[str, Any]]:
     """One recipient's addresses; whoever would have none gets a mailbox."""
     token = hashlib.sha256(recipient.encode()).hexdigest()
@@ -113,8 +121,10 @@ def destinations(
         (EMAIL_SHARE, "email", f"{recipient}@members.test", {}),
         (SMS_SHARE, "sms", f"+1202{number % 10_000_000:07d}", {}),
     )
-    chosen = [each[1:] for each in candidates if draw.random() < each[0]]
-    for kind, address, attributes in chosen or [candidates[2][1:]]:
+    chosen = [each[1:] for each in candidates if draw.random() < each[0]] or [candidates[2][1:]]
+    if phones_only:
+        chosen = [candidates[0][1:]]
+    for kind, address, attributes in chosen:
         yield {
             "recipient_id": recipient,
             "destination_id": f"{kind}-1",
@@ -129,18 +139,22 @@ def destinations(
 
 
 def events(
-    count: int, recipients: int, run: str, at_ms: int, seed: int = 11, first: int = 0
+    count: int, recipients: int, run: str, at_ms: int, seed: int = 11, only: str = ""
 ) -> Iterator[Record]:
-    """``count`` events for recipients drawn evenly; some come twice, as producers retry."""
+    """``count`` events for recipients drawn evenly; some come twice, as producers retry.
+
+    ``only``: all of one category.
+    """
     draw = random.Random(seed)
     write = writers()["event"]
+    mix = [each for each in MIX if only in ("", each[0])]
     kinds = draw.choices(
-        [(category, topic) for category, _, topic in MIX],
-        [share for _, share, _ in MIX],
+        [(category, topic) for category, _, topic in mix],
+        [share for _, share, _ in mix],
         k=DUPLICATE_WITHIN,
     )
     last: list[Record] = []
-    for number in range(first, first + count):
+    for number in range(count):
         if last and draw.random() < DUPLICATE_SHARE:
             yield draw.choice(last)
             continue

@@ -40,6 +40,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     recipients: int | None = None
     partitions: int | None = None
     seconds: float | None = None
+    rate: float | None = None
+    """Events offered a second."""
     profile: str = ""
     """``svg`` or ``raw``: record the worker with py-spy in this format."""
     results: Path = Path("results")

@@ -56,6 +56,11 @@ def say(text: str) -> None:
     print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
 
 
+def now_ms() -> int:
+    """The wall clock, in milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
 class Worker:
     """One worker process and what it uses."""
 
@@ -105,6 +110,8 @@ class Stand:
         self.broker = broker
         self.partitions = partitions
         self.bootstrap = broker.bootstrap
+        self.config = default_path()
+        """Configuration of the roles."""
         self.watch = Watch(broker.bootstrap)
         self._broker_process = psutil.Process(broker.pid)
         self._workers: list[Worker] = []
@@ -146,7 +153,7 @@ class Stand:
             "ENGINE__IDLE_FENCE": "500ms",
             **(settings or {}),
         }
-        command = ["-m", "streams.cli", "worker", role, "--config", str(default_path())]
+        command = ["-m", "streams.cli", "worker", role, "--config", str(self.config)]
         return self.start(name, command, {f"FLOWSTATE_{k}": v for k, v in given.items()}, port)
 
     def start(

@@ -1,0 +1,87 @@
+"""A billion a day for a while: events offered at a steady rate, all the way to a provider's answer.
+
+Broker, decide, deliver, the provider and the load share this machine. Measured is whether it keeps
+up (how long after the last event everything was decided and answered), and the latency of each
+lane from append to answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from benchmarks.delivering import (
+    DeliveringStand,
+    latencies,
+    latency_figures,
+    offered,
+    open_delivering,
+)
+from benchmarks.offer import Offer
+from benchmarks.report import Benchmark, Figures, Goal, Options
+from benchmarks.stand import Recording, say
+
+RATE = 11_574
+QUICK_RATE = 1_000
+WARM_S = 3.0
+"""The first seconds of load are left out: connections open, code is met for the first time."""
+
+
+async def offer_and_drain(
+    running: DeliveringStand, options: Options, rate: float, seconds: float, recipients: int
+) -> Figures:
+    """Offers, waits until nothing is left, and says what was seen."""
+    stand = running.stand
+    offer = Offer(
+        bootstrap=stand.bootstrap, rate=rate, seconds=seconds + WARM_S, recipients=recipients
+    )
+    cpu = {worker.name: worker.cpu_s() for worker in running.workers}
+    broker_cpu = stand.broker_cpu_s()
+    began = time.perf_counter()
+    with Recording(options, running.decide, "end-to-end"):
+        given = await offered(stand, offer)
+    offered_at = time.perf_counter()
+    await running.drained()
+    ended = time.perf_counter()
+    span = ended - began
+    found, statuses = latencies(
+        stand.bootstrap, given.began_ms + int(WARM_S * 1000), given.ended_ms
+    )
+    return {
+        "offered_events_per_second": given.events * 1000 / (given.ended_ms - given.began_ms),
+        "offer_late_ms_max": given.late_ms_max,
+        "behind_s": ended - offered_at,
+        **latency_figures(found),
+        "answers_per_second": statuses.get("accepted", 0) / span,
+        "answers_not_accepted": sum(statuses.values()) - statuses.get("accepted", 0),
+        **{f"{w.name}_cores": (w.cpu_s() - cpu[w.name]) / span for w in running.workers},
+        "broker_cores": (stand.broker_cpu_s() - broker_cpu) / span,
+        **{f"{worker.name}_rss_mb": worker.rss_bytes() / 2**20 for worker in running.workers},
+    }
+
+
+async def measure(options: Options) -> Figures:
+    """One repeat."""
+    recipients = options.size(options.recipients, 100_000, 5_000)
+    rate = options.rate or (QUICK_RATE if options.quick else RATE)
+    seconds = options.size(options.seconds, 300, 10)
+    async with open_delivering(options.partitions or 16, recipients) as running:
+        say(f"{rate:,.0f} events/s for {seconds} s")
+        return await offer_and_drain(running, options, rate, seconds, recipients)
+
+
+def run(options: Options) -> Figures:
+    """One repeat, from plain code."""
+    return asyncio.run(measure(options))
+
+
+BENCHMARK = Benchmark(
+    name="end-to-end",
+    what="events offered at a steady rate, to a local APNs' answer; latency per lane",
+    run=run,
+    goals=(
+        Goal("behind_s", 2, at_least=False),
+        Goal("critical_p99_ms", 250, at_least=False),
+        Goal("normal_p99_ms", 2_000, at_least=False),
+    ),
+)
