@@ -23,7 +23,7 @@ ANY_CATEGORY = "*"
 T = TypeVar("T")
 
 
-class Wanted(msgspec.Struct, frozen=True):
+class Wanted(msgspec.Struct, frozen=True, gc=False):
     """What is to be withdrawn: an event, or what has a collapse key (in a category)."""
 
     event_id: str | None

@@ -11,7 +11,7 @@ import msgspec
 from streams.core.model import Claim
 
 
-class Transfer(msgspec.Struct, frozen=True):
+class Transfer(msgspec.Struct, frozen=True, gc=False):
     """The claim to keep, and the owner who loses the address, if one does."""
 
     owner: Claim

@@ -46,7 +46,7 @@ class Source(msgspec.Struct, frozen=True, gc=False):
     appended_at_ms: int
 
 
-class Event(msgspec.Struct, frozen=True, array_like=True):
+class Event(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Something happened that a recipient may want to know (``schemas/event.avsc``)."""
 
     event_id: str
@@ -71,7 +71,7 @@ class Event(msgspec.Struct, frozen=True, array_like=True):
     """Unit that a kill switch can stop."""
 
 
-class QuietWindow(msgspec.Struct, frozen=True, array_like=True):
+class QuietWindow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Local minutes of day, [start, end); ``start > end`` crosses midnight, equal is empty.
 
     ``weekdays`` has bit 0 for Monday; it names the day on which the window starts. A whole day is
@@ -83,7 +83,7 @@ class QuietWindow(msgspec.Struct, frozen=True, array_like=True):
     weekdays: int = 0b1111111
 
 
-class Preferences(msgspec.Struct, frozen=True, array_like=True):
+class Preferences(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What the recipient chose (``schemas/preference.avsc``); a record replaces the one before."""
 
     default: bool | None = None
@@ -104,7 +104,7 @@ class Preferences(msgspec.Struct, frozen=True, array_like=True):
     updated_at_ms: int = 0
 
 
-class PreferenceInput(msgspec.Struct, frozen=True):
+class PreferenceInput(msgspec.Struct, frozen=True, gc=False):
     """A recipient's preferences as they now are; ``None`` resets them."""
 
     recipient_id: str
@@ -112,7 +112,7 @@ class PreferenceInput(msgspec.Struct, frozen=True):
     source: Source
 
 
-class Destination(msgspec.Struct, frozen=True, array_like=True):
+class Destination(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One address of a recipient (``schemas/destination.avsc``)."""
 
     destination_id: str
@@ -123,7 +123,7 @@ class Destination(msgspec.Struct, frozen=True, array_like=True):
     """Provider-specific: ``p256dh`` and ``auth`` for Web Push, ``environment`` for APNs, ..."""
 
 
-class DestinationInput(msgspec.Struct, frozen=True):
+class DestinationInput(msgspec.Struct, frozen=True, gc=False):
     """Registers a destination, or with ``removed`` takes it away (registered before ``at_ms``)."""
 
     recipient_id: str
@@ -134,7 +134,7 @@ class DestinationInput(msgspec.Struct, frozen=True):
     reason: str = ""
 
 
-class Receipt(msgspec.Struct, frozen=True):
+class Receipt(msgspec.Struct, frozen=True, gc=False):
     """Evidence from outside that something happened to a notification (``receipt.avsc``)."""
 
     recipient_id: str
@@ -159,7 +159,7 @@ class Receipt(msgspec.Struct, frozen=True):
     source: Source
 
 
-class Cancellation(msgspec.Struct, frozen=True):
+class Cancellation(msgspec.Struct, frozen=True, gc=False):
     """Withdraws what has not been sent: by event id, or everything with a collapse key."""
 
     recipient_id: str
@@ -169,14 +169,14 @@ class Cancellation(msgspec.Struct, frozen=True):
     source: Source
 
 
-class EventInput(msgspec.Struct, frozen=True):
+class EventInput(msgspec.Struct, frozen=True, gc=False):
     """An event with where it came from."""
 
     event: Event
     source: Source
 
 
-class Wake(msgspec.Struct, frozen=True):
+class Wake(msgspec.Struct, frozen=True, gc=False):
     """Nothing happened but time: release what is due."""
 
     recipient_id: str
@@ -185,7 +185,7 @@ class Wake(msgspec.Struct, frozen=True):
 # ------------------------------------------------------------------------------------ deliveries
 
 
-class DigestItem(msgspec.Struct, frozen=True, array_like=True):
+class DigestItem(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One of the events that a digest still shows."""
 
     event_id: str
@@ -194,7 +194,7 @@ class DigestItem(msgspec.Struct, frozen=True, array_like=True):
     data: dict[str, str]
 
 
-class Delivery(msgspec.Struct, frozen=True, array_like=True):
+class Delivery(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One message for one destination, complete: a sink needs nothing else to send it.
 
     ``delivery_id`` is 32 hex digits, the first three the partition; stable over retries and
@@ -252,7 +252,7 @@ Status = Literal[
 """A sink's answer; ``redrive`` is an operator's: the epoch is already raised, attempt is 0."""
 
 
-class Feedback(msgspec.Struct, frozen=True):
+class Feedback(msgspec.Struct, frozen=True, gc=False):
     """A sink's answer that needs deciding again, with its delivery inside (``feedback.avsc``)."""
 
     delivery: Delivery
@@ -269,7 +269,7 @@ Input = EventInput | PreferenceInput | DestinationInput | Receipt | Cancellation
 # ----------------------------------------------------------------------------------------- state
 
 
-class Suppression(msgspec.Struct, frozen=True, array_like=True):
+class Suppression(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What law or history forbids: above every preference and priority."""
 
     scope: str
@@ -279,7 +279,7 @@ class Suppression(msgspec.Struct, frozen=True, array_like=True):
     until_ms: int | None = None
 
 
-class Profile(msgspec.Struct, frozen=True, array_like=True):
+class Profile(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What changes when the recipient does something: preferences, destinations, suppressions."""
 
     version: int = STATE_VERSION
@@ -288,7 +288,7 @@ class Profile(msgspec.Struct, frozen=True, array_like=True):
     suppressions: tuple[Suppression, ...] = ()
 
 
-class Activity(msgspec.Struct, frozen=True, array_like=True):
+class Activity(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What changes with every event: ids seen, and the times of what was sent."""
 
     version: int = STATE_VERSION
@@ -298,7 +298,7 @@ class Activity(msgspec.Struct, frozen=True, array_like=True):
     """Scope of a limit -> times of the latest sends, oldest first, at most the largest N."""
 
 
-class Notification(msgspec.Struct, frozen=True, array_like=True):
+class Notification(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One thing to tell a recipient: an event, or a closed digest. The rules run on these."""
 
     notification_id: str
@@ -322,7 +322,7 @@ class Notification(msgspec.Struct, frozen=True, array_like=True):
     """Of a digest: as ``OpenDigest.member_facts``."""
 
 
-class Held(msgspec.Struct, frozen=True, array_like=True):
+class Held(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A notification that waits for a time: quiet hours, a rate limit, ``send_at``, a snooze.
 
     On release every rule is checked again.
@@ -343,7 +343,7 @@ class Held(msgspec.Struct, frozen=True, array_like=True):
     """With ``send_at_local``: how long it is worth telling from then on; 0: expiry is fixed."""
 
 
-class OpenDigest(msgspec.Struct, frozen=True, array_like=True):
+class OpenDigest(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Events that are gathered to become one notification."""
 
     digest_id: str
@@ -374,7 +374,7 @@ class OpenDigest(msgspec.Struct, frozen=True, array_like=True):
     """Reason code to give when it closes."""
 
 
-class Retry(msgspec.Struct, frozen=True, array_like=True):
+class Retry(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A delivery that will be tried again."""
 
     delivery: Delivery
@@ -385,7 +385,7 @@ class Retry(msgspec.Struct, frozen=True, array_like=True):
     """``quiet_hours`` or ``snoozed`` when the recipient's preferences made it wait."""
 
 
-class Attempted(msgspec.Struct, frozen=True, array_like=True):
+class Attempted(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The newest attempt known of a delivery that had trouble: older answers are ignored."""
 
     delivery_id: str
@@ -396,7 +396,7 @@ class Attempted(msgspec.Struct, frozen=True, array_like=True):
     """How often a sink came to it too late in this epoch's line."""
 
 
-class Escalation(msgspec.Struct, frozen=True, array_like=True):
+class Escalation(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A notification that moves to its next channel unless a receipt comes first."""
 
     notification: Notification
@@ -407,7 +407,7 @@ class Escalation(msgspec.Struct, frozen=True, array_like=True):
     size_bytes: int = 0
 
 
-class Waiting(msgspec.Struct, frozen=True, array_like=True):
+class Waiting(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Everything of a recipient that waits for a time or an answer."""
 
     version: int = STATE_VERSION
@@ -425,7 +425,7 @@ class Waiting(msgspec.Struct, frozen=True, array_like=True):
     append time of a cancellation by it. What is older than that is not sent any more."""
 
 
-class RecipientState(msgspec.Struct, frozen=True):
+class RecipientState(msgspec.Struct, frozen=True, gc=False):
     """All that is remembered of one recipient. The parts are stored under keys of their own."""
 
     recipient_id: str
@@ -466,7 +466,7 @@ class Sent(msgspec.Struct, frozen=True, gc=False):
     attempt: int
 
 
-class Entry(msgspec.Struct, frozen=True):
+class Entry(msgspec.Struct, frozen=True, gc=False):
     """One verdict, with its reason: the unit of explanation (inside ``decision.avsc``)."""
 
     subject_id: str
@@ -488,7 +488,7 @@ class Entry(msgspec.Struct, frozen=True):
     """Record that caused it; ``None`` for what time alone caused."""
 
 
-class DeadLetter(msgspec.Struct, frozen=True):
+class DeadLetter(msgspec.Struct, frozen=True, gc=False):
     """A record that cannot be decided; the shell adds the original bytes from ``source``."""
 
     reason: str
@@ -498,7 +498,7 @@ class DeadLetter(msgspec.Struct, frozen=True):
     """Set when a delivery ran out of attempts: a redrive can send it again."""
 
 
-class Claim(msgspec.Struct, frozen=True):
+class Claim(msgspec.Struct, frozen=True, gc=False):
     """Says who an address belongs to now, so that its previous owner loses it."""
 
     address_hash: str
@@ -508,7 +508,7 @@ class Claim(msgspec.Struct, frozen=True):
     claimed_at_ms: int
 
 
-class Decision(msgspec.Struct, frozen=True):
+class Decision(msgspec.Struct, frozen=True, gc=False):
     """The next state and everything to do; ``notify_at_ms`` is when to call again, if ever."""
 
     state: RecipientState

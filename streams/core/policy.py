@@ -23,7 +23,7 @@ DigestMode = Literal["window", "lookback", "debounce", "calendar"]
 RouteMode = Literal["first", "all", "escalate"]
 
 
-class DigestRule(msgspec.Struct, frozen=True):
+class DigestRule(msgspec.Struct, frozen=True, gc=False):
     """How a category's events are gathered. See ``core/digest.py`` for the modes."""
 
     mode: DigestMode
@@ -47,7 +47,7 @@ class DigestRule(msgspec.Struct, frozen=True):
     """``data.NAME`` whose number ranks the events of ``keep = "top"``; no number ranks last."""
 
 
-class LimitRule(msgspec.Struct, frozen=True):
+class LimitRule(msgspec.Struct, frozen=True, gc=False):
     """No window of ``window_ms``, however aligned, has more than ``count_max`` sends."""
 
     scope: LimitScope
@@ -59,7 +59,7 @@ class LimitRule(msgspec.Struct, frozen=True):
     category's, except in the scope ``category``."""
 
 
-class RetryRule(msgspec.Struct, frozen=True):
+class RetryRule(msgspec.Struct, frozen=True, gc=False):
     """Exponential with full jitter: ``random(0, min(delay_max, delay * 2**(attempt-1)))``."""
 
     attempts_max: int = 8
@@ -67,7 +67,7 @@ class RetryRule(msgspec.Struct, frozen=True):
     delay_ms_max: int = HOUR_MS
 
 
-class Category(msgspec.Struct, frozen=True):
+class Category(msgspec.Struct, frozen=True, gc=False):
     """What the catalogue says of one category of events."""
 
     name: str
@@ -98,7 +98,7 @@ class Category(msgspec.Struct, frozen=True):
     """Most SMS that one message may cost; a provider's own ceiling for the category wins."""
 
 
-class Bounds(msgspec.Struct, frozen=True):
+class Bounds(msgspec.Struct, frozen=True, gc=False):
     """Every bound of the state of one recipient, by name. Metrics carry the same names."""
 
     event_bytes_max: int = 65_536
@@ -130,7 +130,7 @@ class Bounds(msgspec.Struct, frozen=True):
     """How often a delivery may come too late at its sink before it is given up."""
 
 
-class Policy(msgspec.Struct, frozen=True):
+class Policy(msgspec.Struct, frozen=True, gc=False):
     """The whole catalogue with the rules that are about everything."""
 
     version: str

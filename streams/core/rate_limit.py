@@ -26,7 +26,7 @@ Scope = tuple[str, LimitRule]
 """(key of the send times, rule)."""
 
 
-class Refusal(msgspec.Struct, frozen=True):
+class Refusal(msgspec.Struct, frozen=True, gc=False):
     """Which limit is used up, and when its next slot is free."""
 
     rule: LimitRule
@@ -39,7 +39,7 @@ class Refusal(msgspec.Struct, frozen=True):
         return f"{rule.count_max} per {rule.window_ms // 1000} s per {rule.scope}"
 
 
-class Plan(msgspec.Struct, frozen=True):
+class Plan(msgspec.Struct, frozen=True, gc=False):
     """The limits that are about one category, by when they can be asked."""
 
     notification: tuple[Scope, ...]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 
-class Reason(msgspec.Struct, frozen=True):
+class Reason(msgspec.Struct, frozen=True, gc=False):
     """A code's meaning."""
 
     code: str

@@ -26,7 +26,7 @@ from streams.core.quiet_hours import next_quiet_ms
 from streams.core.turn import Course, Turn
 
 
-class Offer(msgspec.Struct, frozen=True):
+class Offer(msgspec.Struct, frozen=True, gc=False):
     """A channel that may be used now."""
 
     channel: Channel

@@ -31,7 +31,7 @@ from streams.core.reasons import RULES
 from streams.core.state_codec import next_due_ms
 
 
-class Course(msgspec.Struct, frozen=True):
+class Course(msgspec.Struct, frozen=True, gc=False):
     """How far a notification has come before it is settled (again)."""
 
     step: int = 0

@@ -14,7 +14,7 @@ ID_FIELDS = ("event_id", "recipient_id", "actor_id", "collapse_key", "supersedes
 """Texts that are stored or compared as names: all have the one bound."""
 
 
-class Fault(msgspec.Struct, frozen=True):
+class Fault(msgspec.Struct, frozen=True, gc=False):
     """Why an event cannot be decided."""
 
     reason: str
