@@ -25,9 +25,12 @@ def event_digest(event_id: str, recipient_id: str) -> bytes:
     return digest16(event_id, recipient_id)
 
 
+_PREFIXES = tuple(f"{partition:03x}" for partition in range(4_096))
+
+
 def to_id(partition: int, digest: bytes) -> str:
-    """Hash and partition -> public id."""
-    return f"{partition:03x}{digest.hex()[:29]}"
+    """Hash and partition (0 to 4,095) -> public id."""
+    return _PREFIXES[partition] + digest.hex()[:29]
 
 
 def partition_of(public_id: str) -> int:

@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, date, datetime, time, timedelta
+from bisect import bisect_right
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 MINUTES_PER_DAY = 1_440
+DAY_MS = MINUTES_PER_DAY * 60_000
+CALENDAR_ENTRIES_MAX = 4_096
+"""Different (times, zone, day) whose instants are kept at once: under 1 KiB each."""
 _CLOCK = re.compile(r"[0-9]{1,2}:[0-5][0-9]")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -85,14 +89,19 @@ def parse_minute(text: str) -> int:
 
 def next_minute_of_day(now_ms: int, minutes: tuple[int, ...], zone_name: str) -> int:
     """The next instant strictly after ``now_ms`` at which the local day reaches one of them."""
-    zone = zone_of(zone_name)
-    today = local(now_ms, zone).date()
-    for ahead in range(-1, 4):
-        day = today + timedelta(days=ahead)
-        later = [at for minute in minutes if (at := instant(day, minute, zone)) > now_ms]
-        if later:
-            return min(later)
-    raise AssertionError("no zone skips three days")
+    around = _instants_around(minutes, zone_name, now_ms // DAY_MS)
+    return around[bisect_right(around, now_ms)]
+
+
+@lru_cache(maxsize=CALENDAR_ENTRIES_MAX)
+def _instants_around(minutes: tuple[int, ...], zone_name: str, utc_day: int) -> tuple[int, ...]:
+    """The instants of these minutes, in order, from before a UTC day until well after it.
+
+    Local days begin up to a day before or after it, and no zone skips three days.
+    """
+    zone, first = zone_of(zone_name), _EPOCH.date() + timedelta(days=utc_day)
+    days = [first + timedelta(days=ahead) for ahead in range(-2, 6)]
+    return tuple(sorted({instant(day, minute, zone) for day in days for minute in minutes}))
 
 
 def resolve_send_at(text: str, now_ms: int, zone_name: str) -> int:

@@ -115,16 +115,19 @@ def consume(activity: Activity, charged: list[Scope], now_ms: int, scopes_max: i
     """Activity with one send charged to each key; each key keeps its largest limit's times."""
     if not charged:
         return activity
-    sizes: dict[str, int] = {}
-    oldest: dict[str, int] = {}
+    largest: dict[str, tuple[int, int]] = {}
     for key, rule in charged:
-        sizes[key] = max(sizes.get(key, 1), rule.count_max)
-        oldest[key] = min(oldest.get(key, now_ms), now_ms - rule.window_ms)
-    sent = {key: times for key, times in activity.sent.items() if key not in sizes}
-    for key, size in sizes.items():
-        kept = [at for at in activity.sent.get(key, ()) if at > oldest[key]]
-        insort(kept, now_ms)  # An answer may be decided at the time of its delivery: earlier.
-        sent[key] = tuple(kept[-size:])
+        size, window_ms = largest.get(key, (1, 0))
+        largest[key] = (max(size, rule.count_max), max(window_ms, rule.window_ms))
+    sent = dict(activity.sent)
+    for key, (size, window_ms) in largest.items():
+        times = sent.pop(key, ())
+        if times and (times[0] <= now_ms - window_ms or times[-1] > now_ms):
+            kept = [at for at in times if at > now_ms - window_ms]
+            insort(kept, now_ms)  # An answer may be decided at the time of its delivery: earlier.
+            sent[key] = tuple(kept[-size:])
+        else:
+            sent[key] = (*times, now_ms)[-size:]
     while len(sent) > scopes_max:
         del sent[min(sent, key=lambda name: (sent[name][-1], name))]
     return Activity(activity.version, activity.seen, sent)

@@ -12,7 +12,6 @@ from functools import partial
 
 from streams.core import digest, retries
 from streams.core.model import PRIORITY_RANK, Escalation, Held, OpenDigest
-from streams.core.state_codec import next_due_ms
 from streams.core.turn import Course, Settle, Turn
 
 Order = tuple[int, int]
@@ -25,14 +24,14 @@ def release_due(turn: Turn, settle: Settle) -> None:
     What that makes due in turn (a digest that it filled) follows at once; each round ends
     something or gives it a later time, so the rounds end.
     """
-    due_ms = next_due_ms(turn.waiting)
+    due_ms = turn.next_due_ms()
     if due_ms is None or due_ms > turn.now_ms:
         return
     source, turn.source = turn.source, None  # Time caused what follows, no record did.
     while due_ms is not None and due_ms <= turn.now_ms:
         for act in _take_due(turn, settle):
             act()
-        due_ms = next_due_ms(turn.waiting)
+        due_ms = turn.next_due_ms()
     turn.source = source
 
 

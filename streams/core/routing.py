@@ -42,8 +42,9 @@ def offers(turn: Turn, category: Category, course: Course) -> list[Offer]:
     profile = turn.profile
     usable: list[Offer] = []
     order = preferences.channel_order(category, profile.preferences)
+    reachable = {CHANNEL_OF_KIND[destination.kind] for destination in profile.destinations}
     for step, channel in enumerate(order):
-        if step < course.step or channel == course.without:
+        if channel not in reachable or step < course.step or channel == course.without:
             continue
         found = open_destinations(profile, channel, turn.policy, turn.now_ms)
         if not found:

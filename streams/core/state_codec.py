@@ -13,6 +13,7 @@ import msgspec
 from streams.core.model import Activity, Profile, Waiting
 
 NEVER = b"\xff" * 8
+FOREVER_MS = (1 << 63) - 1
 
 _encoder = msgspec.msgpack.Encoder()
 _profile = msgspec.msgpack.Decoder(Profile)
@@ -27,11 +28,20 @@ def next_due_ms(waiting: Waiting) -> int | None:
     """When the earliest of the waiting things is due; ``None`` when nothing waits for a time."""
     if not (waiting.held or waiting.digests or waiting.retries or waiting.escalations):
         return None
-    due = [held.due_ms for held in waiting.held]
-    due += [digest.closes_at_ms for digest in waiting.digests]
-    due += [retry.due_ms for retry in waiting.retries]
-    due += [escalation.due_ms for escalation in waiting.escalations]
-    return min(due)
+    earliest = FOREVER_MS
+    for held in waiting.held:  # Plain, because every event comes through here.
+        if held.due_ms < earliest:
+            earliest = held.due_ms
+    for digest in waiting.digests:
+        if digest.closes_at_ms < earliest:
+            earliest = digest.closes_at_ms
+    for retry in waiting.retries:
+        if retry.due_ms < earliest:
+            earliest = retry.due_ms
+    for escalation in waiting.escalations:
+        if escalation.due_ms < earliest:
+            earliest = escalation.due_ms
+    return earliest
 
 
 def encode_profile(profile: Profile) -> bytes | None:

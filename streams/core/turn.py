@@ -25,6 +25,7 @@ from streams.core.model import (
     Sent,
     Source,
     Verdict,
+    Waiting,
 )
 from streams.core.policy import Policy
 from streams.core.reasons import RULES
@@ -66,8 +67,8 @@ class Turn:
     """Working state of one call of ``decide``."""
 
     __slots__ = (
-        "activity", "claims", "dead_letters", "deliveries", "entries", "now_ms", "partition",
-        "policy", "profile", "recipient_id", "source", "state", "waiting",
+        "activity", "claims", "dead_letters", "deliveries", "due_ms_of", "entries", "now_ms",
+        "partition", "policy", "profile", "recipient_id", "source", "state", "waiting",
     )  # fmt: skip
 
     def __init__(
@@ -86,10 +87,19 @@ class Turn:
         self.entries: list[Entry] = []
         self.dead_letters: list[DeadLetter] = []
         self.claims: list[Claim] = []
+        self.due_ms_of: tuple[Waiting, int | None] | None = None
+        """A waiting part and its earliest due time: asked for again and again, seldom changed."""
 
     def wait(self, **changes: Any) -> None:
         """Replaces fields of the waiting part."""
         self.waiting = replace(self.waiting, **changes)
+
+    def next_due_ms(self) -> int | None:
+        """When the earliest of what waits is due; ``None`` when nothing waits for a time."""
+        known = self.due_ms_of
+        if known is None or known[0] is not self.waiting:
+            known = self.due_ms_of = (self.waiting, next_due_ms(self.waiting))
+        return known[1]
 
     def subject_id(self, what: str) -> str:
         """Id for a remark about the recipient as such: nothing that was to be told."""
@@ -235,5 +245,5 @@ class Turn:
             tuple(self.entries),
             tuple(self.dead_letters),
             tuple(self.claims),
-            next_due_ms(self.waiting),
+            self.next_due_ms(),
         )

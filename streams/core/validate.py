@@ -40,8 +40,10 @@ def fault_of(event: Event, policy: Policy, now_ms: int) -> Fault | None:
 def _long_id(event: Event, bytes_max: int) -> str | None:
     """Name of the first id that is too long. Ordinary ones together are short: no look at each."""
     together = len(event.event_id) + len(event.recipient_id) + len(event.actor_id)
-    others = (event.collapse_key or "", event.supersedes or "", event.campaign or "")
-    if 4 * (together + sum(map(len, others))) <= bytes_max:
+    for other in (event.collapse_key, event.supersedes, event.campaign):
+        if other is not None:
+            together += len(other)
+    if 4 * together <= bytes_max:
         return None
     return next(
         (name for name in ID_FIELDS if text_bytes(getattr(event, name) or "") > bytes_max), None
@@ -49,12 +51,14 @@ def _long_id(event: Event, bytes_max: int) -> str | None:
 
 
 def _time_fault(event: Event, policy: Policy, now_ms: int) -> Fault | None:
-    times = (event.created_at_ms, event.expires_at_ms, event.send_at_ms)
-    for name, value in zip(("created_at_ms", "expires_at_ms", "send_at_ms"), times, strict=True):
-        if value is not None and not 0 <= value < YEAR_10000_MS:
-            return Fault("bad_time", {"field": name, "value": str(value)})
+    if not 0 <= event.created_at_ms < YEAR_10000_MS:
+        return Fault("bad_time", {"field": "created_at_ms", "value": str(event.created_at_ms)})
+    expires_at_ms, at_ms = event.expires_at_ms, event.send_at_ms
+    if expires_at_ms is not None and not 0 <= expires_at_ms < YEAR_10000_MS:
+        return Fault("bad_time", {"field": "expires_at_ms", "value": str(expires_at_ms)})
+    if at_ms is not None and not 0 <= at_ms < YEAR_10000_MS:
+        return Fault("bad_time", {"field": "send_at_ms", "value": str(at_ms)})
     limit_ms = policy.bounds.future_ms_max
-    at_ms = event.send_at_ms
     if event.send_at_local is not None:
         try:
             at_ms = resolve_send_at(event.send_at_local, now_ms, "UTC")

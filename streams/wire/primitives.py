@@ -115,6 +115,9 @@ def encode_long(value: int) -> bytes:
     if not -(1 << 63) <= value < 1 << 63:
         raise OverflowError(f"{value} has more than 64 bits")
     rest = (value << 1) ^ (value >> 63)
+    if 1 << 35 <= rest < 1 << 42:  # what a time in milliseconds takes from 2004 to 2039
+        middle = (rest >> 7 & 127 | 128, rest >> 14 & 127 | 128, rest >> 21 & 127 | 128)
+        return bytes((rest & 127 | 128, *middle, rest >> 28 & 127 | 128, rest >> 35))
     parts = bytearray()
     while rest > 127:
         parts.append(rest & 127 | 128)
