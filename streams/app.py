@@ -7,16 +7,21 @@ needs and knows nobody above itself.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 from streams import topics
 from streams.agents.decide import DecideLogic
 from streams.agents.decide_role import decide_role
 from streams.agents.deliver import deliver_role
 from streams.agents.ledger import ledger_role
 from streams.codec import Codec
+from streams.configuration.reload import CatalogueReload
+from streams.core.policy import Policy
 from streams.engine.faust_app import EngineApp
 from streams.engine.roles import RoleSpec
 from streams.engine.worker import run_worker
-from streams.settings import Settings
+from streams.settings import Settings, load
 from streams.web.decide_owners import announced, with_pages
 from streams.web.decide_pages import DecideWeb
 from streams.web.deliver_pages import DeliverPages
@@ -30,8 +35,10 @@ def role_of(name: str, settings: Settings) -> RoleSpec:
     codec = Codec(settings.registry_url)
     if name == "decide":
         logic = DecideLogic(codec, settings.policy, settings.kafka.partitions)
+        catalogue = catalogue_of(settings, logic.use_policy)
         pages = DecideWeb(settings.decide, settings.engine, codec, lambda: logic.policy)
-        return with_pages(decide_role(settings.engine, logic), pages, settings.engine)
+        role = decide_role(settings.engine, logic, (catalogue,), catalogue.on_app)
+        return with_pages(role, pages, settings.engine)
     if name == "deliver":
         engine = settings.engine
         providers = DeliverPages(settings.api.internal_secret, engine.clock == "stream")
@@ -40,6 +47,19 @@ def role_of(name: str, settings: Settings) -> RoleSpec:
     if name == "ledger":
         return ledger_role(settings.ledger, settings.engine, codec, settings.privacy)
     raise ValueError(f"{name!r} is no role; choose one of {', '.join(WORKER_ROLES)}")
+
+
+def catalogue_of(
+    settings: Settings, use: Callable[[Policy], None] = lambda _: None
+) -> CatalogueReload:
+    """Follows the catalogue of the settings' own file while a worker runs."""
+    return CatalogueReload(
+        Path(settings.source),
+        settings.policy,
+        lambda: load(settings.source).policy,
+        use,
+        settings.catalogue_poll_ms,
+    )
 
 
 def run_role(name: str, settings: Settings) -> int:

@@ -20,6 +20,7 @@ from streams.configuration.catalogue import catalogue_problems, policy_of
 from streams.configuration.document import read_document
 from streams.configuration.kafka import KafkaSettings, client_security, kafka_problems
 from streams.configuration.problems import Problem, SettingsError
+from streams.configuration.reload import POLL_MS
 from streams.configuration.sections import Sections
 from streams.core.policy import Bounds, Category, LimitRule, Policy
 from streams.engine.settings import EngineSettings
@@ -48,6 +49,9 @@ class RootSettings(msgspec.Struct, frozen=True, kw_only=True):
     """``stream``: time is what the records say (backtests, the demo)."""
     data_folder: str = ".flowstate"
     """State and history of this worker live under it."""
+    catalogue_poll_ms: int | None = POLL_MS
+    """How often the file is looked at for a changed catalogue, which is taken without a restart
+    when it is right; ``false``: only when asked by SIGHUP."""
     internal_secret: str = ""
     """How workers on several machines know each other: the same for every role, from 32 random
     characters on. Empty: a worker's pages about people answer this machine only."""
@@ -82,6 +86,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ledger: LedgerSettings
     api: ApiSettings
     reconcile: ReconcileSettings
+    catalogue_poll_ms: int | None = POLL_MS
     web: WebSettings
     privacy: PrivacySettings
 
@@ -197,6 +202,7 @@ def _settings(source: str, sections: Sections) -> Settings | None:
         kafka=kafka,
         security=security,
         policy=policy,
+        catalogue_poll_ms=root.catalogue_poll_ms,
         **built,
     )
 

@@ -79,7 +79,8 @@ class DecideLogic:
 
     def process(self, batch: Batch, view: StateView) -> Result:
         """Decides a batch in its order."""
-        result = Result()
+        policy = self.policy  # One for the whole batch, whatever is loaded meanwhile.
+        result = Result(policy_version=policy.version)
         decoded = [self._decode(record, result) for record in batch.records]
         wanted = {recipient for recipient, _ in filter(None, decoded)}
         work = load_all(view, batch.partition, wanted)
@@ -101,12 +102,12 @@ class DecideLogic:
                     # An answer is decided at the time of the delivery that it answers.
                     now_ms = record.timestamp
                     entered = replace(entered, at_ms=now_ms)
-                mine.wake_through(now_ms, self.policy)
-            mine.apply(entered, now_ms, self.policy)
+                mine.wake_through(now_ms, policy)
+            mine.apply(entered, now_ms, policy)
             if mine.dead_letters:
                 self._dead_letters(mine, record, batch.partition, result)
         for mine in work.values():
-            mine.write(result, self.codec, self.policy.version, batch.stream_time, self._claims)
+            mine.write(result, self.codec, policy.version, batch.stream_time, self._claims)
         return result
 
     def wake(
@@ -118,7 +119,8 @@ class DecideLogic:
         stream_time: bool,
     ) -> Result:
         """Releases what is due; an entry of the index that no longer holds is removed."""
-        result = Result()
+        policy = self.policy
+        result = Result(policy_version=policy.version)
         work = load_all(view, partition, {owner.decode() for _, owner in due})
         for due_ms, owner in due:
             mine = work[owner.decode()]
@@ -126,12 +128,12 @@ class DecideLogic:
                 result.due.append(Due(owner, due_ms, None))
         for recipient_id, mine in work.items():
             if stream_time:
-                mine.wake_through(now_ms, self.policy)
+                mine.wake_through(now_ms, policy)
             elif mine.due_ms is not None and mine.due_ms <= now_ms:
-                mine.apply(Wake(recipient_id), now_ms, self.policy)
+                mine.apply(Wake(recipient_id), now_ms, policy)
             if mine.dead_letters:
                 self._dead_letters(mine, None, partition, result)
-            mine.write(result, self.codec, self.policy.version, stream_time, self._claims)
+            mine.write(result, self.codec, policy.version, stream_time, self._claims)
             if mine.due_ms is not None and mine.due_ms == mine.due_ms_before:
                 # The index had a stale entry beside the true one: keep the true one.
                 result.due.append(Due(recipient_id.encode(), None, mine.due_ms))

@@ -23,6 +23,7 @@ import uvloop
 from aiohttp import web
 
 from streams import topics
+from streams.api import metrics
 from streams.api.callback_ses import Fetch, SesRoutes, fetch_amazon
 from streams.api.callbacks import CallbackRoutes
 from streams.api.cancel import CancelRoutes
@@ -44,6 +45,7 @@ from streams.api.state_client import StateClient
 from streams.api.tracking import TrackingRoutes
 from streams.api.unsubscribe import UnsubscribeRoutes
 from streams.codec import Codec
+from streams.configuration.reload import CatalogueReload
 from streams.core.policy import Policy
 from streams.engine.clients import quiet_client_logs
 from streams.engine.log_writer import LogWriter
@@ -173,40 +175,43 @@ class Api:
         return application
 
 
-def api_of(settings: Configuration) -> Api:
-    """The role from the whole configuration."""
+def api_of(settings: Configuration, catalogue: CatalogueReload | None = None) -> Api:
+    """The role from the whole configuration; ``catalogue`` gives newer policies as they come."""
     return Api(
         settings.api,
         settings.engine,
-        lambda: settings.policy,
+        lambda: settings.policy if catalogue is None else catalogue.policy,
         _unsubscribe_of(settings.deliver),
         privacy=settings.privacy,
     )
 
 
-def run_api(settings: Configuration) -> int:
+def run_api(settings: Configuration, catalogue: CatalogueReload) -> int:
     """Runs the role until a signal; returns the exit status.
 
     Raises ``KeysUnreadable``, ``TopicsWrong`` and ``OSError`` (a taken port).
     """
     quiet_client_logs()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_run(settings))
+        return runner.run(_run(settings, catalogue))
 
 
-async def _run(settings: Configuration) -> int:
-    api = api_of(settings)
+async def _run(settings: Configuration, catalogue: CatalogueReload) -> int:
+    api = api_of(settings, catalogue)
+    metrics.REGISTRY.register(catalogue)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     try:
         await api.start()
+        await catalogue.start()
         url = await api.listen()
         log.info("listens on %s", url)
         await stopping.wait()
         log.info("stopping")
     finally:
+        await catalogue.stop()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(api.stop(), 2 * SHUTDOWN_S_MAX)
     return 0

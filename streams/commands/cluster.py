@@ -37,9 +37,10 @@ def _run_role(role: str, settings: Settings) -> int:
 def _run_api(settings: Settings) -> int:
     from streams.api.app import run_api  # noqa: PLC0415 - as above
     from streams.api.keys import KeysUnreadable  # noqa: PLC0415
+    from streams.app import catalogue_of  # noqa: PLC0415
 
     try:
-        return run_api(settings)
+        return run_api(settings, catalogue_of(settings))
     except (KeysUnreadable, TopicsWrong) as error:
         raise CommandError(str(error)) from error
     except OSError as error:

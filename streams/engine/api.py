@@ -52,6 +52,9 @@ class Result(msgspec.Struct):
     changes: dict[bytes, bytes | None] = {}
     """State key -> new value; ``None`` deletes."""
     due: list[Due] = []
+    policy_version: str = ""
+    """Version of what decided it, for the fence record: by the time that this is written, the
+    logic may have been given another."""
 
 
 class Batch(msgspec.Struct):

@@ -215,7 +215,7 @@ class StatefulRunner:
             clock_ms=max(clock_ms, fenced.clock_ms),
             kind=kind,
             now_ms=now_ms,
-            policy_version=getattr(self._logic, "policy_version", ""),
+            policy_version=result.policy_version or getattr(self._logic, "policy_version", ""),
             batch_number=fenced.batch_number + 1,
             began=self._differently(self._batch_began) if kind == "batch" else {},
         )

@@ -61,6 +61,8 @@ async def _run(make_app: Callable[[], EngineApp]) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     loop.add_signal_handler(signal.SIGUSR1, log_tasks)
+    # Its default would end the process; a role that has something to read again takes it over.
+    loop.add_signal_handler(signal.SIGHUP, log.info, "SIGHUP: nothing to read again")
     # Collections of the oldest generation walk every live object; state is not kept in objects.
     gc.freeze()
     running = asyncio.create_task(_start(worker, app), name="faust")

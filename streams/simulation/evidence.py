@@ -58,11 +58,14 @@ class Evidence:
         codec: Codec,
         partitions: int,
         allowance: Allowance,
+        policies: Mapping[str, Policy] | None = None,
     ) -> None:
+        """``policies``: by version, when the catalogue was changed while it ran."""
         self.records = records
         self.taken = dict(taken)
         self.receptions = sorted(receptions, key=lambda one: one.at_ms)
         self.policy = policy
+        self.policies = policies or {policy.version: policy}
         self.codec = codec
         self.partitions = partitions
         self.allowance = allowance

@@ -93,6 +93,12 @@ class Replay:
                 written[record.key] = record.value
                 continue
             fenced = fence.decode(record.value)
+            if fenced.kind != "idle" and fenced.policy_version not in self._evidence.policies:
+                yield (
+                    f"partition {self._partition}, {fenced.kind} {fenced.batch_number} was decided"
+                    f" under the policy {fenced.policy_version!r}, which nobody knows"
+                )
+                return
             result = self._decide(fenced)
             if result.changes != written:
                 yield self._explain(fenced, result.changes, written, record.offset)
@@ -106,6 +112,7 @@ class Replay:
         self._positions.update(fenced.positions)
         if fenced.kind == "idle":
             return Result()
+        self._logic.use_policy(self._evidence.policies[fenced.policy_version])
         if fenced.kind == "batch":
             batch = Batch(self._partition, fenced.now_ms, records)
             result = self._logic.process(batch, self.copy)
