@@ -8,8 +8,8 @@ nothing is released twice or never.
 from __future__ import annotations
 
 import re
-from datetime import UTC, date, datetime, time, timedelta
 from bisect import bisect_right
+from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
