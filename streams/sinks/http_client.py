@@ -12,13 +12,16 @@ then already tried again on its own, which is safe for the same reason. All else
 
 Invariants: every request ends within ``request_ms_max``, or, if the client itself loses it, five
 seconds later; no redirect is followed; no proxy of the environment is used; at most
-``in_flight_max`` requests are under way.
+``in_flight_max`` requests are under way; a new HTTP/2 connection carries one request until that
+was answered by a provider that knows us (not 403). Why this client, and what is done about its one
+thread: docs/decisions/0005-the-http-client.md.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Sequence
 from datetime import timedelta
 
@@ -40,8 +43,31 @@ REFUSED = (
 
 LOST_MS = 5_000
 """A request that is so late beyond its deadline has been lost inside the client."""
+LOST_MAX = 3
+"""So many lost in a row end the process: a new one has a new client."""
+FORBIDDEN = 403
 
 log = logging.getLogger(__name__)
+
+
+class ClientLost(RuntimeError):  # noqa: N818 (what became of it)
+    """The HTTP client hands no answers over any more; only a new process has a new one."""
+
+
+class _Connection:
+    """One HTTP/2 connection (or all of HTTP/1.1's) and what is known of it."""
+
+    __slots__ = ("answered_at", "client", "first", "is_warm", "timeouts")
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.timeouts = 0
+        """Deadlines missed in a row."""
+        self.is_warm = False
+        """A request was answered on it, so others may go beside it."""
+        self.first: asyncio.Future[Failure | None] | None = None
+        """The one request that may be under way while it is not warm."""
+        self.answered_at = 0.0
 
 
 class HttpTransport:
@@ -57,40 +83,84 @@ class HttpTransport:
         self._wanted = tuple(wanted_headers)
         self._slots = asyncio.Semaphore(in_flight_max)
         self._deadline_s = (settings.request_ms_max + LOST_MS) / 1000
-        self._clients: list[Client] = []
-        self._timeouts: list[int] = []
+        self._connections: list[_Connection] = []
         self._retired: list[Client] = []
         self._next = 0
+        self._lost = 0
+        """Requests lost by the client since it last handed anything over."""
 
     async def start(self) -> None:
         count = self._settings.connections if self._http2 else 1
-        self._clients = [self._build() for _ in range(count)]
-        self._timeouts = [0] * count
+        self._connections = [_Connection(self._build()) for _ in range(count)]
 
     async def stop(self) -> None:
-        for client in (*self._clients, *self._retired):
+        for client in (*(c.client for c in self._connections), *self._retired):
             await client.close()
-        self._clients, self._retired = [], []
+        self._connections, self._retired = [], []
 
     async def send(self, request: HttpRequest) -> Reply:
+        """One request. Raises ``ClientLost`` when the client has lost several in a row."""
         async with self._slots:
-            index = self._next = (self._next + 1) % len(self._clients)
-            client = self._clients[index]
+            index = self._next = (self._next + 1) % len(self._connections)
+            connection = self._connections[index]
+            if not self._http2 or self._is_warm(connection):
+                return await self._send(connection, request)
+            return await self._send_on_cold(connection, request)
+
+    async def _send_on_cold(self, connection: _Connection, request: HttpRequest) -> Reply:
+        """Alone until something was answered: APNs takes one stream on a new connection."""
+        while not self._is_warm(connection):
+            if connection.first is not None:
+                failure = await asyncio.shield(connection.first)
+                if failure is not None:
+                    return failure
+                continue
+            first = connection.first = asyncio.get_running_loop().create_future()
+            reply: Reply | None = None
             try:
-                async with asyncio.timeout(self._deadline_s):
-                    reply = await self._exchange(client, request)
-            except DetailedPyreqwestError as error:
-                failure = explain(error)
-                if failure.reason == "timeout" and client is self._clients[index]:
-                    await self._count_timeout(index)
-                return failure
-            except TimeoutError:
-                # The client has a deadline of its own. This one is for an answer that it never
-                # hands over: without it the recipient's next message would wait for ever.
-                log.warning("%s: the HTTP client lost a request", self._name)
-                return Failure("timeout", sent=True, detail="the client never answered")
-            self._timeouts[index] = 0
+                reply = await self._send(connection, request)
+            finally:
+                connection.first = None
+                unsent = isinstance(reply, Failure) and not reply.sent
+                # Who waited was not sent either, so what is true of this one is true of them.
+                first.set_result(reply if unsent else None)
             return reply
+        return await self._send(connection, request)
+
+    def _is_warm(self, connection: _Connection) -> bool:
+        """Answered lately: after a long silence the connection below may be another one."""
+        idle_s = time.monotonic() - connection.answered_at
+        return connection.is_warm and idle_s * 1000 < self._settings.idle_ms_max
+
+    async def _send(self, connection: _Connection, request: HttpRequest) -> Reply:
+        try:
+            async with asyncio.timeout(self._deadline_s):
+                reply = await self._exchange(connection.client, request)
+        except DetailedPyreqwestError as error:
+            self._lost = 0
+            connection.is_warm = False
+            failure = explain(error)
+            if failure.reason == "timeout":
+                await self._count_timeout(connection)
+            return failure
+        except TimeoutError:
+            return self._give_up()
+        self._lost = connection.timeouts = 0
+        connection.answered_at = time.monotonic()
+        connection.is_warm = connection.is_warm or reply.status != FORBIDDEN
+        return reply
+
+    def _give_up(self) -> Failure:
+        """The client has a deadline of its own, so this request will never be handed over.
+
+        Without this its recipient's next message would wait for ever. One is a doubt like any
+        other; several with nothing in between mean that the client's only thread is gone.
+        """
+        self._lost += 1
+        log.error("%s: the HTTP client lost a request (%d in a row)", self._name, self._lost)
+        if self._lost >= LOST_MAX:
+            raise ClientLost(f"{self._name}: the HTTP client answers no more")
+        return Failure("timeout", sent=True, detail="the client never answered")
 
     async def _exchange(self, client: Client, request: HttpRequest) -> Response:
         call = client.request(request.method, request.url).headers(request.headers)
@@ -102,15 +172,14 @@ class HttpTransport:
                 headers[name] = value
         return Response(reply.status, headers, bytes(await reply.bytes()))
 
-    async def _count_timeout(self, index: int) -> None:
+    async def _count_timeout(self, connection: _Connection) -> None:
         """A connection that answers nothing for a while may be half open: start another."""
-        self._timeouts[index] += 1
-        if self._timeouts[index] < self._settings.timeouts_to_replace:
+        connection.timeouts += 1
+        if connection.timeouts < self._settings.timeouts_to_replace:
             return
         log.warning("%s: replacing a connection that does not answer", self._name)
-        self._retired.append(self._clients[index])
-        self._clients[index] = self._build()
-        self._timeouts[index] = 0
+        self._retired.append(connection.client)
+        connection.client, connection.timeouts = self._build(), 0
         if len(self._retired) > RETIRED_MAX:
             await self._retired.pop(0).close()
 

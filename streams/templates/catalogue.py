@@ -67,6 +67,8 @@ class Templates:
         self._markup = _environment(autoescape=True)
         self._parts: dict[Key, Template] = {}
         self._chosen: dict[tuple[str, str, str, bool], Chosen] = {}
+        self.given: dict[str, Any] = dict(self._text.globals)
+        """What every template may use beside a delivery's variables."""
         for item in resources.files("streams.templates").joinpath("builtin").iterdir():
             if item.name.endswith(".toml"):
                 self._add(item.name.removesuffix(".toml"), item.read_text(), item.name)

@@ -13,8 +13,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from jinja2 import Template, UndefinedError
 from jinja2 import TemplateError as JinjaError
-from jinja2 import UndefinedError
 
 from streams.core.model import Delivery
 from streams.templates.catalogue import Templates
@@ -29,17 +29,27 @@ def render(delivery: Delivery, templates: Templates) -> Rendered | RenderFailed:
     digest = delivery.event_id is None
     name = delivery.template or delivery.category
     chosen = templates.choose(name, delivery.channel, delivery.locale, digest)
-    variables = _variables(delivery)
+    variables = templates.given | _variables(delivery)
     try:
-        title = one_line(chosen.title.render(variables))
-        body = chosen.body.render(variables).strip()
-        subject = one_line(chosen.subject.render(variables)) if chosen.subject else title
-        html = chosen.html.render(variables) if chosen.html else None
+        title = one_line(_text(chosen.title, variables))
+        body = _text(chosen.body, variables).strip()
+        subject = one_line(_text(chosen.subject, variables)) if chosen.subject else title
+        html = _text(chosen.html, variables) if chosen.html else None
     except UndefinedError as error:
         return RenderFailed("template_variable", f"{name}: {error}"[:DETAIL_CHARACTERS_MAX])
     except (JinjaError, ArithmeticError, LookupError, TypeError, ValueError) as error:
         return RenderFailed("template_error", f"{name}: {error}"[:DETAIL_CHARACTERS_MAX])
     return Rendered(title, body, subject, html)
+
+
+def _text(template: Template, variables: dict[str, Any]) -> str:
+    """What ``template.render`` gives, without copying its globals each time.
+
+    A shared context takes ``variables`` as they are, globals included; the copy that is saved
+    takes four times as long as running a short template.
+    """
+    context = template.new_context(variables, shared=True)
+    return "".join(template.root_render_func(context))
 
 
 def one_line(text: str) -> str:

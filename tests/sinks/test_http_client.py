@@ -109,21 +109,113 @@ async def test_what_the_peer_may_have_processed_is_in_doubt_and_not_tried_again(
     assert reply.sent
 
 
-async def test_a_request_that_the_client_loses_ends_all_the_same(
+class Losing(HttpTransport):
+    """A client that hands nothing over, but for what ``heard`` asks for."""
+
+    heard = False
+
+    async def _exchange(self, client: Client, request: HttpRequest) -> Response:
+        if self.heard:
+            return Response(200, {}, b"")
+        await asyncio.Event().wait()
+        raise AssertionError("nothing sets it")
+
+
+async def test_a_request_that_the_client_loses_ends_all_the_same_and_several_end_the_process(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    class Losing(HttpTransport):
-        async def _exchange(self, client: Client, request: HttpRequest) -> Response:
-            await asyncio.Event().wait()
-            raise AssertionError("nothing sets it")
-
     monkeypatch.setattr(http_client, "LOST_MS", 50)
     transport = Losing("test", HttpSettings(request_ms_max=50, connect_ms_max=50), 1, http2=True)
     await transport.start()
+    some = HttpRequest("http://127.0.0.1:1/x", {}, b"body")
     try:
-        for _ in range(2):  # the slot is free again
-            reply = await transport.send(HttpRequest("http://127.0.0.1:1/x", {}, b"body"))
-            assert isinstance(reply, Failure)
-            assert (reply.reason, reply.sent) == ("timeout", True)
+        for _ in range(2):
+            for _ in range(http_client.LOST_MAX - 1):  # the slot is free again
+                reply = await transport.send(some)
+                assert isinstance(reply, Failure)
+                assert (reply.reason, reply.sent) == ("timeout", True)
+            transport.heard = True
+            assert isinstance(await transport.send(some), Response), "it counts from the beginning"
+            transport.heard = False
+        for _ in range(http_client.LOST_MAX - 1):
+            await transport.send(some)
+        with pytest.raises(http_client.ClientLost):
+            await transport.send(some)
     finally:
+        await transport.stop()
+
+
+class Shy(Peer):
+    """Takes one stream at a time until it has answered well once, as APNs does; counts offences."""
+
+    offences = 0
+    connections = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        type(self).connections += 1
+        self.open: set[int] = set()
+        self.trusts = False
+        super().connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        for event in self.h2.receive_data(data):
+            if isinstance(event, h2.events.RequestReceived):
+                self.open.add(event.stream_id)
+                if len(self.open) > 1 and not self.trusts:
+                    type(self).offences += 1
+            elif isinstance(event, h2.events.StreamEnded):
+                asyncio.get_running_loop().call_later(0.02, self.reply, event.stream_id)
+        self.transport.write(self.h2.data_to_send())
+
+    def reply(self, stream: int) -> None:
+        if self.transport.is_closing():
+            return
+        self.seen.append(stream)
+        status = "403" if len(self.seen) <= 2 else "200"
+        self.trusts = self.trusts or status == "200"
+        self.open.discard(stream)
+        self.h2.send_headers(stream, [(":status", status)], end_stream=True)
+        self.transport.write(self.h2.data_to_send())
+
+
+async def test_a_new_connection_carries_one_request_until_one_was_taken() -> None:
+    Shy.offences = Shy.connections = 0
+    seen: list[int] = []
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: Shy("", seen), "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    transport = HttpTransport("test", QUICK, 100, http2=True)
+    await transport.start()
+    some = HttpRequest(f"http://127.0.0.1:{port}/x", {}, b"body")
+    replies = await asyncio.gather(*(transport.send(some) for _ in range(60)))
+    await transport.stop()
+    server.close()
+    statuses = [reply.status for reply in replies if isinstance(reply, Response)]
+    assert len(statuses) == 60
+    assert statuses.count(403) == 2
+    assert (Shy.offences, Shy.connections) == (0, 1)
+
+
+async def test_who_waits_for_the_first_that_cannot_connect_was_not_sent_either() -> None:
+    transport = HttpTransport("test", QUICK, 100, http2=True)
+    await transport.start()
+    some = HttpRequest("http://127.0.0.1:1/x", {}, b"body")
+    replies = await asyncio.gather(*(transport.send(some) for _ in range(20)))
+    await transport.stop()
+    assert all(isinstance(reply, Failure) and not reply.sent for reply in replies)
+    assert transport._connections == []
+
+
+async def test_a_first_request_that_is_cancelled_lets_the_next_one_be_first() -> None:
+    async with peer("ok") as (port, seen):
+        transport = HttpTransport("test", QUICK, 100, http2=True)
+        await transport.start()
+        some = HttpRequest(f"http://127.0.0.1:{port}/x", {}, b"body")
+        first = asyncio.create_task(transport.send(some))
+        others = [asyncio.create_task(transport.send(some)) for _ in range(5)]
+        await asyncio.sleep(0)
+        first.cancel()
+        replies = await asyncio.gather(*others)
+        assert all(isinstance(reply, Response) for reply in replies)
+        assert len(seen) >= 5
         await transport.stop()
