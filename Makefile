@@ -15,7 +15,7 @@ PYTEST_WORKERS ?= 2
 PIP_COMPILE = .venv-lock/bin/pip-compile --quiet --generate-hashes --strip-extras --no-header \
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --allow-unsafe
 
-.PHONY: help install venv demo test test-core lint format check bench faults lock clean
+.PHONY: help install venv demo test test-core lint format check bench faults compiled lock clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,6 +63,13 @@ bench: $(STAMP) ## Measure throughput and latency on this machine
 faults: $(STAMP) ## Kill, stop and damage things, then check the ledgers (SEED=7, ONLY=2, FRESH=1)
 	@$(if $(SEED),SEED=$(SEED)) $(if $(ONLY),ONLY=$(ONLY)) $(if $(FRESH),FRESH=1) \
 		$(BIN)/python -m pytest -m faults --timeout 900 tests/faults $(PYTEST_ARGS)
+
+compiled: $(STAMP) ## Compile the rules into build/compiled (run with PYTHONPATH=build/compiled)
+	@rm -rf build/compiled && mkdir -p build/compiled
+	@cp -r streams schemas build/compiled/
+	@deploy/compile.sh build/compiled $(BIN)/mypyc
+	@cd build/compiled && PYTHONPATH=. $(abspath $(BIN))/python -c \
+		'import streams.core.decide as rules; print("compiled:", rules.__file__)'
 
 lock: ## Pin everything again: both requirements files and Kafka's jars
 	@test -x .venv-lock/bin/pip-compile || { $(PYTHON) -m venv .venv-lock && \

@@ -10,9 +10,8 @@ whatever order the lanes deliver it in.
 from __future__ import annotations
 
 import operator
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
-import msgspec
 from msgspec.structs import replace
 
 from streams.core import dedupe, ids, members, routing
@@ -23,7 +22,7 @@ ANY_CATEGORY = "*"
 T = TypeVar("T")
 
 
-class Wanted(msgspec.Struct, frozen=True, gc=False):
+class Wanted(NamedTuple):
     """What is to be withdrawn: an event, or what has a collapse key (in a category)."""
 
     event_id: str | None

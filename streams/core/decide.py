@@ -46,7 +46,8 @@ from streams.core.model import (
     Wake,
 )
 from streams.core.policy import Policy
-from streams.core.turn import FROM_THE_START, Course, Turn
+from streams.core.terms import FROM_THE_START, Course
+from streams.core.turn import Turn
 
 
 def decide(

@@ -7,9 +7,8 @@ from msgspec.structs import replace
 from streams.core import digest, members, preferences, quiet_hours, sizes
 from streams.core.model import Notification, OpenDigest
 from streams.core.policy import Category, DigestRule
-from streams.core.rate_limit import Refusal
-from streams.core.routing import Offer
-from streams.core.turn import Course, Turn
+from streams.core.terms import Course, Offer, Refusal
+from streams.core.turn import Turn
 
 
 def in_quiet_hours(

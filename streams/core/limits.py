@@ -6,9 +6,8 @@ from msgspec.structs import replace
 
 from streams.core import rate_limit
 from streams.core.policy import Category
-from streams.core.rate_limit import Plan, Refusal, Scope
-from streams.core.routing import Offer
-from streams.core.turn import Course, Turn
+from streams.core.terms import Course, Offer, Plan, Refusal, Scope
+from streams.core.turn import Turn
 
 
 def allowed(

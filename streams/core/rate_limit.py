@@ -16,38 +16,11 @@ from __future__ import annotations
 from bisect import insort
 from functools import lru_cache
 
-import msgspec
-
 from streams.core.model import CHANNEL_OF_KIND, Activity
 from streams.core.policy import LimitRule
+from streams.core.terms import Plan, Refusal, Scope
 
 CHANNELS = frozenset(CHANNEL_OF_KIND.values())
-Scope = tuple[str, LimitRule]
-"""(key of the send times, rule)."""
-
-
-class Refusal(msgspec.Struct, frozen=True, gc=False):
-    """Which limit is used up, and when its next slot is free."""
-
-    rule: LimitRule
-    free_at_ms: int
-
-    @property
-    def label(self) -> str:
-        """The limit for people: ``3 per 3600 s per recipient``."""
-        rule = self.rule
-        return f"{rule.count_max} per {rule.window_ms // 1000} s per {rule.scope}"
-
-
-class Plan(msgspec.Struct, frozen=True, gc=False):
-    """The limits that are about one category, by when they can be asked."""
-
-    notification: tuple[Scope, ...]
-    """Asked once for a notification, whatever its channel."""
-    channels: dict[str, tuple[Scope, ...]]
-    """Asked for each channel."""
-    destinations: dict[str, tuple[Scope, ...]]
-    """Channel -> asked for each address; the destination's id is put before the key."""
 
 
 @lru_cache(maxsize=4_096)

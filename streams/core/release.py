@@ -12,7 +12,8 @@ from functools import partial
 
 from streams.core import digest, retries
 from streams.core.model import PRIORITY_RANK, Escalation, Held, OpenDigest
-from streams.core.turn import Course, Settle, Turn
+from streams.core.terms import Course
+from streams.core.turn import Settle, Turn
 
 Order = tuple[int, int]
 """(rank of the priority, append time)."""

@@ -21,7 +21,8 @@ from streams.core import (
 )
 from streams.core.model import DeadLetter, Delivery, Destination, Feedback, Retry, Verdict
 from streams.core.policy import Category
-from streams.core.turn import Course, Settle, Turn
+from streams.core.terms import Course
+from streams.core.turn import Settle, Turn
 
 Blocked = tuple[Verdict, str, dict[str, str]]
 """(verdict, reason, inputs) of the rule that no longer allows a delivery."""

@@ -6,7 +6,6 @@ closes each of them when none is left, because "why not" is asked more often tha
 
 from __future__ import annotations
 
-import msgspec
 from msgspec.structs import replace
 
 from streams.core import ids, preferences, retry, sizes, suppression
@@ -23,18 +22,8 @@ from streams.core.model import (
 )
 from streams.core.policy import Category, Policy
 from streams.core.quiet_hours import next_quiet_ms
-from streams.core.turn import Course, Turn
-
-
-class Offer(msgspec.Struct, frozen=True, gc=False):
-    """A channel that may be used now."""
-
-    channel: Channel
-    step: int
-    """Place in the recipient's order of channels."""
-    destinations: tuple[Destination, ...]
-    cell: str
-    """The preference cell that allowed it."""
+from streams.core.terms import Course, Offer
+from streams.core.turn import Turn
 
 
 def offers(turn: Turn, category: Category, course: Course) -> list[Offer]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-import msgspec
 from msgspec.structs import replace
 
 from streams.core import ids, sizes
@@ -30,36 +29,17 @@ from streams.core.model import (
 from streams.core.policy import Policy
 from streams.core.reasons import RULES
 from streams.core.state_codec import next_due_ms
+from streams.core.terms import FROM_THE_START, Course
 
-
-class Course(msgspec.Struct, frozen=True, gc=False):
-    """How far a notification has come before it is settled (again)."""
-
-    step: int = 0
-    """Channels before this place in the recipient's order are behind it (escalation)."""
-    delivery_ids: tuple[str, ...] = ()
-    """What was handed over before: a receipt for it ends the escalation."""
-    without: str | None = None
-    """A channel to leave out: its last address is gone."""
-    charged: bool = False
-    """The recipient's limits were charged by an attempt that reached nobody."""
-    reason: str = "routed"
-    """Reason code to give when it is sent."""
-
-    @property
-    def is_new(self) -> bool:
-        """Nothing of it was sent before: it may still be gathered, and starts a lookback."""
-        return not self.step and not self.charged
-
-
-FROM_THE_START = Course()
 NO_INPUTS: dict[str, str] = {}
 
 
 class Settle(Protocol):
     """``decide.settle``, handed down to what releases and retries: a callee knows no caller."""
 
-    def __call__(self, turn: Turn, notification: Notification, course: Course = ...) -> None:
+    def __call__(
+        self, turn: Turn, notification: Notification, course: Course = FROM_THE_START
+    ) -> None:
         """Takes a notification through rules 3 to 9."""
 
 

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import msgspec
-
 from streams.core.local_time import resolve_send_at
 from streams.core.model import Event
 from streams.core.policy import DAY_MS, Policy
 from streams.core.sizes import map_bytes, text_bytes
+from streams.core.terms import Fault
 
 YEAR_10000_MS = 253_402_300_800_000
 ID_FIELDS = ("event_id", "recipient_id", "actor_id", "collapse_key", "supersedes", "campaign")
 """Texts that are stored or compared as names: all have the one bound."""
-
-
-class Fault(msgspec.Struct, frozen=True, gc=False):
-    """Why an event cannot be decided."""
-
-    reason: str
-    inputs: dict[str, str]
 
 
 def fault_of(event: Event, policy: Policy, now_ms: int) -> Fault | None:

@@ -13,8 +13,9 @@ import msgspec
 from streams.core.model import RecipientState
 from streams.core.policy import Policy
 from streams.core.preferences import wants
-from streams.core.rate_limit import Plan, Scope, for_destination, free_at, plan_of
+from streams.core.rate_limit import for_destination, free_at, plan_of
 from streams.core.state_codec import next_due_ms
+from streams.core.terms import Plan, Scope
 from streams.web import preference_rules
 from streams.web.state_documents import (
     DestinationDocument,
