@@ -368,17 +368,28 @@ def preview(**options: Any) -> None:
 @main.command(short_help="Say why someone did, or did not, get a notification.")
 @click.argument("recipient")
 @click.argument("event_id", required=False)
+@click.option("--what-if", type=FILE, help="Decide again under this file's catalogue, compare.")
+@click.option(
+    "--last",
+    type=click.IntRange(1, 10_000),
+    default=100,
+    show_default=True,
+    help="With --what-if: how many events.",
+)
 @click.option("--ledger", metavar="URL", help="A ledger worker's address.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @configured
 def explain(**options: Any) -> None:
     """Say why RECIPIENT did, or did not, get a notification.
 
-    With EVENT_ID, that event's whole story; without, the recipient's latest.
+    With EVENT_ID, that event's whole story; without, the recipient's latest. With --what-if, the
+    recipient's recent events are decided again under another catalogue, nothing is sent, and what
+    would have gone another way is shown, with what such a comparison cannot know.
 
     \b
     Example:
       flowstate explain member-0009 college-00412
+      flowstate explain --what-if policy.toml member-0009
     """
     from streams.commands import books
 

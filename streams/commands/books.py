@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -11,6 +13,7 @@ import msgspec
 from rich.console import Console
 
 from streams.commands import redrive as redriving
+from streams.commands import what_if as comparing
 from streams.commands.configuration import client_of, settings_of
 from streams.commands.failures import CommandError
 from streams.commands.kafka import kafka_failures
@@ -19,38 +22,79 @@ from streams.ledger import report as reporting
 from streams.ledger.client import LedgerClient, LedgerError
 from streams.ledger.reconcile import ReconcileError
 from streams.ledger.reconcile import reconcile as audit
+from streams.settings import Settings
 
 
 def explain(
     recipient: str,
     event_id: str | None,
+    what_if: Path | None,
+    last: int,
     ledger: str | None,
     as_json: bool,
     config: Path | None,
     bootstrap: str | None,
 ) -> None:
-    """Asks a ledger worker and prints the story."""
+    """Asks a ledger worker and prints the story; with ``what_if``, a comparison."""
     settings = settings_of(config, bootstrap)
     url = ledger or _ledger_url(settings.engine.web_host, settings.engine.web_port)
+    if what_if is not None:
+        return _compare(settings, what_if, url, recipient, event_id, last, as_json)
 
     async def ask() -> explaining.ExplainDocument:
         async with LedgerClient(url) as client:
             return await explaining.explain(client, recipient, event_id)
 
-    try:
+    with _ledger_failures(url):
         document = asyncio.run(ask())
-    except LedgerError as error:
-        raise CommandError(
-            f"the ledger at {url} cannot be asked: {error}",
-            "Run `flowstate worker ledger` (or `flowstate up`), or name a running one with"
-            " --ledger URL.",
-        ) from error
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(document)))
     else:
         explaining.render(document, Console())
     if not document.notifications:
         sys.exit(1)
+    return None
+
+
+def _compare(
+    settings: Settings,
+    what_if: Path,
+    url: str,
+    recipient: str,
+    event_id: str | None,
+    last: int,
+    as_json: bool,
+) -> None:
+    """Prints what another catalogue would have made of a recipient's events."""
+    other = settings_of(what_if, None)
+    with _ledger_failures(url), kafka_failures(settings.kafka.bootstrap):
+        found = asyncio.run(comparing.compare(settings, other, url, recipient, last))
+    if event_id is not None:
+        mine = [one for one in found.events if one.event_id == event_id]
+        found = msgspec.structs.replace(found, events=mine)
+    if not found.events:
+        raise CommandError(
+            f"no event{f' {event_id}' if event_id else ''} of {recipient} can be decided again",
+            "Either nothing is recorded (see `flowstate explain`), or its records have left their"
+            " topics.",
+        )
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(found)))
+    else:
+        comparing.render(found, what_if.name, Console())
+
+
+@contextlib.contextmanager
+def _ledger_failures(url: str) -> Iterator[None]:
+    """Turns a ledger that does not answer into a sentence with a way out."""
+    try:
+        yield
+    except LedgerError as error:
+        raise CommandError(
+            f"the ledger at {url} cannot be asked: {error}",
+            "Run `flowstate worker ledger` (or `flowstate up`), or name a running one with"
+            " --ledger URL.",
+        ) from error
 
 
 def reconcile(
