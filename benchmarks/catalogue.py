@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks import critical, decide, end_to_end, thin
+from benchmarks import critical, decide, deliver, end_to_end, thin
 from benchmarks.report import Benchmark
 
 BENCHMARKS: tuple[Benchmark, ...] = (
@@ -10,4 +10,5 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     thin.BENCHMARK,
     end_to_end.BENCHMARK,
     critical.BENCHMARK,
+    deliver.BENCHMARK,
 )

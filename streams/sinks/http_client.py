@@ -24,6 +24,7 @@ import logging
 import time
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import Any
 
 from pyreqwest.client import Client, ClientBuilder
 from pyreqwest.exceptions import BuilderError, DetailedPyreqwestError, RequestTimeoutError
@@ -43,6 +44,9 @@ REFUSED = (
 
 LOST_MS = 5_000
 """A request that is so late beyond its deadline has been lost inside the client."""
+LOOK_SECONDS = 1.0
+"""How often it is looked for such requests."""
+STOOD_STILL_SECONDS = 3.0
 LOST_MAX = 3
 """So many lost in a row end the process: a new one has a new client."""
 FORBIDDEN = 403
@@ -86,14 +90,22 @@ class HttpTransport:
         self._connections: list[_Connection] = []
         self._retired: list[Client] = []
         self._next = 0
+        self._under_way: dict[asyncio.Task[Any], float] = {}
+        """Task -> when it has been lost; oldest first, as all have the same time."""
+        self._overdue: set[asyncio.Task[Any]] = set()
+        self._looked_at = 0.0
+        self._timer: asyncio.TimerHandle | None = None
         self._lost = 0
         """Requests lost by the client since it last handed anything over."""
 
     async def start(self) -> None:
         count = self._settings.connections if self._http2 else 1
         self._connections = [_Connection(self._build()) for _ in range(count)]
+        self._look_soon(asyncio.get_running_loop())
 
     async def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
         for client in (*(c.client for c in self._connections), *self._retired):
             await client.close()
         self._connections, self._retired = [], []
@@ -133,9 +145,11 @@ class HttpTransport:
         return connection.is_warm and idle_s * 1000 < self._settings.idle_ms_max
 
     async def _send(self, connection: _Connection, request: HttpRequest) -> Reply:
+        task = asyncio.current_task()
+        assert task is not None
+        self._under_way[task] = time.monotonic() + self._deadline_s
         try:
-            async with asyncio.timeout(self._deadline_s):
-                reply = await self._exchange(connection.client, request)
+            reply = await self._exchange(connection.client, request)
         except DetailedPyreqwestError as error:
             self._lost = 0
             connection.is_warm = False
@@ -143,12 +157,36 @@ class HttpTransport:
             if failure.reason == "timeout":
                 await self._count_timeout(connection)
             return failure
-        except TimeoutError:
-            return self._give_up()
+        except asyncio.CancelledError:
+            if task in self._overdue and task.uncancel() == 0:
+                return self._give_up()
+            raise
+        finally:
+            del self._under_way[task]
+            self._overdue.discard(task)
         self._lost = connection.timeouts = 0
         connection.answered_at = time.monotonic()
         connection.is_warm = connection.is_warm or reply.status != FORBIDDEN
         return reply
+
+    def _look_soon(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._looked_at = time.monotonic()
+        interval_s = min(LOOK_SECONDS, self._deadline_s / 4)
+        self._timer = loop.call_later(interval_s, self._look, loop)
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Ends what the client has lost. One timer for all: a timeout each took 6 % of the loop."""
+        now = time.monotonic()
+        if now - self._looked_at > STOOD_STILL_SECONDS:
+            # This process stood still (stopped, suspended): answers may be waiting unread.
+            self._under_way = dict.fromkeys(self._under_way, now + self._deadline_s)
+        for task, lost_at in self._under_way.items():
+            if lost_at > now:
+                break
+            if task not in self._overdue:
+                self._overdue.add(task)
+                task.cancel()
+        self._look_soon(loop)
 
     def _give_up(self) -> Failure:
         """The client has a deadline of its own, so this request will never be handed over.

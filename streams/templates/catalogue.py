@@ -118,6 +118,8 @@ class Templates:
             except TemplateSyntaxError as error:
                 raise TemplateError(f"{file}: {locale}.{channel}.{part}: {error}") from error
             template.name = f"{file} {locale}.{channel}.{part}"
+            # Jinja's own is a chain of mappings, which is walked for every message.
+            template.globals = dict(template.globals)
             self._parts[(name, locale.replace("_", "-").lower(), channel, part)] = template
 
 

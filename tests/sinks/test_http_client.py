@@ -4,6 +4,7 @@ fails here, before a refusal is taken for a doubt or, worse, a doubt for a refus
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -218,4 +219,20 @@ async def test_a_first_request_that_is_cancelled_lets_the_next_one_be_first() ->
         replies = await asyncio.gather(*others)
         assert all(isinstance(reply, Response) for reply in replies)
         assert len(seen) >= 5
+        await transport.stop()
+
+
+async def test_a_process_that_stood_still_gives_its_answers_the_time_to_be_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with peer("ok") as (port, _):
+        transport = HttpTransport("test", QUICK, 10, http2=True)
+        await transport.start()
+        some = HttpRequest(f"http://127.0.0.1:{port}/x", {}, b"body")
+        sending = asyncio.create_task(transport.send(some))
+        await asyncio.sleep(0)
+        hour_later = time.monotonic() + 3_600
+        monkeypatch.setattr(time, "monotonic", lambda: hour_later)
+        transport._look(asyncio.get_running_loop())
+        assert isinstance(await sending, Response)
         await transport.stop()
