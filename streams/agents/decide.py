@@ -42,6 +42,8 @@ logger = logging.getLogger(__name__)
 
 RECORD_BYTES_MAX = 262_144
 """A larger record is dead-lettered unread: nothing that is decided on needs so much."""
+IF_MATCH = "flowstate-if-match"
+"""Header of a preference record: the version that it was made from, quoted as in an ETag."""
 FORWARDED = "flowstate-forwarded"
 """Header of a record that came in on the wrong partition: ``topic/partition/offset``."""
 EVENT_TOPICS = frozenset(topics.EVENTS)
@@ -175,7 +177,10 @@ class DecideLogic:
             self._bury(letter, record, record.partition, None, result)
             return None
         try:
-            return reader(value, source)
+            found = reader(value, source)
+            if record.topic == topics.PREFERENCES and record.headers:
+                return found[0], _conditional(found[1], record.headers)
+            return found
         except DecodeError as error:
             letter = DeadLetter(error.reason, error.detail, source)
             self._bury(letter, record, record.partition, None, result)
@@ -331,6 +336,14 @@ class DecideLogic:
         )
         key = mine.recipient_id.encode() if mine else (record.key if record else None)
         result.outputs.append(Output(topics.DEAD_LETTERS, key, value))
+
+
+def _conditional(change: Input, headers: Sequence[tuple[str, bytes]]) -> Input:
+    """A change of preferences with the version that its record says it was made from."""
+    made_from = dict(headers).get(IF_MATCH)
+    if made_from is None or not isinstance(change, PreferenceInput):
+        return change
+    return replace(change, replaces=made_from.decode("ascii", "replace").strip('"'))
 
 
 def explain_state(view: StateView, partition: int, recipient_id: str) -> RecipientWork:

@@ -122,7 +122,7 @@ class Api:
             CallbackRoutes(settings, records, known, now_ms),
             SesRoutes(settings, records, known, now_ms, fetch),
             TrackingRoutes(settings, records, now_ms),
-            UnsubscribeRoutes(unsubscribe, states, now_ms),
+            UnsubscribeRoutes(unsubscribe, records, states, now_ms),
             PreferencePageRoutes(settings, states, policy, now_ms),
             ServerRoutes(settings, self._log, self.routes),
         )

@@ -2,29 +2,34 @@
 
 POST acts, whoever sends it and without cookies: the mail program does it for the person. GET, which
 every scanner follows, shows a page with one button and changes nothing. What the link is about is
-in the token that we signed; the choice is made as a cell of the recipient's preferences (this
-category on this channel), so it shows there at once, and they can take it back.
+in the token that we signed. The click goes to the log as a receipt, so it holds as soon as Kafka has
+it, whether or not the recipient's worker answers; it becomes a choice against exactly this category
+on this channel, which shows in the preferences, and they can take it back. The answer waits a moment
+for that, so that whoever looks next sees it.
 
 Source: https://www.rfc-editor.org/rfc/rfc8058
 """
 
 from __future__ import annotations
 
-import logging
+import asyncio
+import contextlib
 from collections.abc import Callable
 
+import msgspec
 from aiohttp import web
 
 from streams.api.pages import page
-from streams.api.preferences import change_preferences
 from streams.api.problems import ProblemError
+from streams.api.records import Records
 from streams.api.routes import FORM, Parameter, Reply, Route
 from streams.api.state_client import StateClient
 from streams.sinks import unsubscribe
 from streams.sinks.settings import UnsubscribeSettings
+from streams.web.state_documents import RecipientPreferences
 
-log = logging.getLogger(__name__)
-
+VISIBLE_S_MAX = 0.6
+VISIBLE_POLL_S = 0.02
 MULTIPART = "multipart/form-data"
 TOKEN = Parameter("token", "path", "Signed by us.", required=True)
 CHANNEL_NAMES = {
@@ -40,9 +45,14 @@ class UnsubscribeRoutes:
     """Takes people at their word."""
 
     def __init__(
-        self, settings: UnsubscribeSettings, states: StateClient, now_ms: Callable[[], int]
+        self,
+        settings: UnsubscribeSettings,
+        records: Records,
+        states: StateClient,
+        now_ms: Callable[[], int],
     ) -> None:
         self._settings = settings
+        self._records = records
         self._states = states
         self._now_ms = now_ms
 
@@ -103,20 +113,35 @@ class UnsubscribeRoutes:
             )
         cell = f"{subject.category}/{subject.channel}"
         try:
-            await change_preferences(
-                self._states, subject.recipient_id, self._now_ms(), merge={"cells": {cell: False}}
-            )
-        except ProblemError as error:
-            if error.problem.status != 422:
-                return _later()
-            # The catalogue no longer has the category: nothing of it will be sent to anybody.
-            log.warning("unsubscribed from a category that is gone")
+            await self._records.write("receipt", [_receipt(subject, cell, self._now_ms())])
+        except ProblemError:
+            return _later()
+        with contextlib.suppress(TimeoutError, ProblemError):
+            async with asyncio.timeout(VISIBLE_S_MAX):
+                await self._until_visible(subject.recipient_id, cell)
         return page(
             "message.html",
             title="You are unsubscribed",
             text=f"You will get no more “{subject.category}” by"
             f" {CHANNEL_NAMES.get(subject.channel, subject.channel)}.",
         )
+
+    async def _until_visible(self, recipient_id: str, cell: str) -> None:
+        while True:
+            said = await self._states.of_recipient("GET", recipient_id, "preferences")
+            found = msgspec.json.decode(said.body, type=RecipientPreferences)
+            if found.preferences.cells.get(cell) is False:
+                return
+            await asyncio.sleep(VISIBLE_POLL_S)
+
+
+def _receipt(subject: unsubscribe.Unsubscribe, cell: str, now_ms: int) -> dict[str, object]:
+    return {
+        "recipient_id": subject.recipient_id,
+        "kind": "unsubscribed",
+        "name": f"cell:{cell}",
+        "occurred_at_ms": now_ms,
+    }
 
 
 async def _is_one_click(request: web.Request) -> bool:

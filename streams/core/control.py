@@ -21,6 +21,7 @@ from streams.core.model import (
     Preferences,
     Retry,
 )
+from streams.core.sizes import text_bytes
 from streams.core.turn import Turn
 
 CHOSEN = ("quiet_hours", "snoozed")
@@ -37,16 +38,18 @@ def address_hash(kind: str, address: str) -> str:
 def on_preferences(turn: Turn, change: PreferenceInput) -> None:
     """Takes the new preferences; what waited for the old ones is due at once, and re-checked."""
     old = turn.profile.preferences
+    if change.replaces is not None and change.replaces != preferences.version_of(old):
+        inputs = {"made_from": change.replaces[:64], "present": preferences.version_of(old)}
+        return turn.note(turn.subject_id("preferences"), "preferences_outdated", inputs=inputs)
     wished = change.preferences or Preferences()
     size, bound = preferences.preferences_bytes(wished), turn.policy.bounds.preferences_bytes_max
     if size > bound:
         inputs = {"limit": str(bound), "bytes": str(size)}
         turn.dead_letters.append(DeadLetter("preferences_too_large", str(inputs), turn.source))
-        turn.note(turn.subject_id("preferences"), "preferences_too_large", inputs=inputs)
-        return
+        return turn.note(turn.subject_id("preferences"), "preferences_too_large", inputs=inputs)
     new, ignored = preferences.usable(wished, turn.policy.bounds)
     if new == old:
-        return
+        return None
     if ignored:
         turn.note(turn.subject_id("preferences"), "preference_ignored", inputs=ignored)
     turn.profile = replace(turn.profile, preferences=new)
@@ -59,6 +62,23 @@ def on_preferences(turn: Turn, change: PreferenceInput) -> None:
     )
     if turn.waiting == waiting:
         turn.waiting = waiting
+    return None
+
+
+def opt_out(turn: Turn, cell: str, at_ms: int) -> bool:
+    """Chooses against ``category/channel`` as the recipient would; False when there is no room."""
+    old = turn.profile.preferences
+    new = replace(
+        old, cells={**old.cells, cell: False}, updated_at_ms=max(old.updated_at_ms, at_ms)
+    )
+    if old.cells.get(cell) is False:
+        return True
+    too_long = text_bytes(cell) > turn.policy.bounds.id_bytes_max
+    if too_long or preferences.preferences_bytes(new) > turn.policy.bounds.preferences_bytes_max:
+        return False
+    assert turn.source is not None, "a receipt has a source"
+    on_preferences(turn, PreferenceInput(turn.recipient_id, new, turn.source))
+    return True
 
 
 def _opt_back_in(turn: Turn, old: Preferences, new: Preferences) -> None:

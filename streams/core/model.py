@@ -110,6 +110,8 @@ class PreferenceInput(msgspec.Struct, frozen=True, gc=False):
     recipient_id: str
     preferences: Preferences | None
     source: Source
+    replaces: str | None = None
+    """``version_of`` the preferences that it was made from; refused when they are others."""
 
 
 class Destination(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -154,7 +156,8 @@ class Receipt(msgspec.Struct, frozen=True, gc=False):
     event_id: str | None
     destination_id: str | None
     name: str | None
-    """Business event's name; what was unsubscribed from (``channel:email``, ``category:x``)."""
+    """Business event's name; what was unsubscribed from: ``cell:CATEGORY/CHANNEL`` (a choice that
+    shows in the preferences), ``channel:C``, ``category:C`` or ``all`` (suppressions)."""
     occurred_at_ms: int
     source: Source
 

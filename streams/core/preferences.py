@@ -13,6 +13,9 @@ The answer names the cell that decided, because that is the first thing an analy
 
 from __future__ import annotations
 
+from hashlib import blake2b
+
+import msgspec
 from msgspec.structs import replace
 
 from streams.core import ids
@@ -21,6 +24,13 @@ from streams.core.local_time import MINUTES_PER_DAY, is_zone, parse_minute
 from streams.core.model import Channel, Notification, Preferences, QuietWindow
 from streams.core.policy import Bounds, Category, DigestRule
 from streams.core.sizes import map_bytes, text_bytes
+
+_canonical = msgspec.msgpack.Encoder(order="deterministic").encode
+
+
+def version_of(preferences: Preferences) -> str:
+    """Hexadecimal name of exactly these choices: a change says which it was made from."""
+    return blake2b(_canonical(preferences), digest_size=8).hexdigest()
 
 
 def wants(category: Category, channel: str, preferences: Preferences) -> tuple[bool, str]:

@@ -58,6 +58,11 @@ _TABLE = (
     Reason("muted", "preferences", "The recipient muted {muted}."),
     Reason("snoozed", "preferences", "The recipient snoozed notifications."),
     Reason("preference_ignored", "preferences", "Some of the preferences could not be used."),
+    Reason(
+        "preferences_outdated",
+        "preferences",
+        "A change of preferences was made from older ones than these, and was refused.",
+    ),
     # 6. quiet hours
     Reason("quiet_hours", "quiet_hours", "It is quiet time for the recipient ({zone})."),
     # 7. digest

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from streams.core import ids, routing, suppression
+from streams.core.control import opt_out
 from streams.core.model import CHANNEL_OF_KIND, Delivery, Notification, Receipt, Suppression
 from streams.core.rate_limit import CHANNELS
 from streams.core.turn import Turn
@@ -22,6 +23,9 @@ def on_receipt(turn: Turn, receipt: Receipt) -> None:
     """Ends escalations that it answers, and suppresses what it forbids from now on."""
     if turn.waiting.escalations or turn.waiting.held or turn.waiting.retries:
         _end_escalations(turn, receipt)
+    cell = _cell_of(receipt)
+    if cell is not None and opt_out(turn, cell, min(receipt.occurred_at_ms, turn.now_ms)):
+        return
     new = _suppression(turn, receipt)
     if new is None:
         return
@@ -56,10 +60,23 @@ def _suppression(turn: Turn, receipt: Receipt) -> Suppression | None:
     return Suppression(scope, "soft_bounced", at_ms, until_ms) if until_ms > turn.now_ms else None
 
 
+def _cell_of(receipt: Receipt) -> str | None:
+    """``category/channel`` of a receipt that unsubscribes from exactly that."""
+    if receipt.kind != "unsubscribed":
+        return None
+    kind, _, cell = (receipt.name or "").partition(":")
+    category, _, channel = cell.rpartition("/")
+    return cell if kind == "cell" and category and channel in CHANNELS else None
+
+
 def _unsubscribed_scope(turn: Turn, receipt: Receipt) -> str:
     """What the recipient unsubscribed from. What is not understood is everything: it is the law."""
     name = receipt.name or ""
     kind, _, what = name.partition(":")
+    if kind == "cell":
+        # It did not fit into the preferences: wider than asked for is lawful, narrower is not.
+        name, what = f"category:{what.rpartition('/')[0]}", what.rpartition("/")[0]
+        kind = "category"
     if kind == "channel" and what in CHANNELS:
         return name
     if kind == "category" and what and len(what) <= turn.policy.bounds.id_bytes_max:

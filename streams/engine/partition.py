@@ -74,6 +74,16 @@ class StatefulRunner:
             )
         return WallOrder(context, role.control, role.events, turns)
 
+    @property
+    def state(self) -> PartitionStore:
+        """The partition's state, for readers; open between ``start`` and ``stop``."""
+        return self._store
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether the control topics were drained once: before, the state may be an old one."""
+        return self._order.caught_up
+
     # -- life
 
     async def start(self) -> None:

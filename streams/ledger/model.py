@@ -67,6 +67,7 @@ _REMARKS: Final = frozenset(
         "suppression_added",
         "suppression_lifted",
         "preference_ignored",
+        "preferences_outdated",
         "preferences_too_large",
         "destination_too_large",
         "too_late_to_cancel",

@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol, cast
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -22,6 +22,7 @@ from aiokafka.structs import OffsetAndMetadata
 from msgspec.structs import replace
 
 from streams import topics
+from streams.engine.api import StateView
 from streams.engine.clients import client_settings
 from streams.engine.roles import (
     PartitionContext,
@@ -118,11 +119,23 @@ class Announcer:
         await self._consumer.commit({place: OffsetAndMetadata(0, metadata) for place in places})
 
 
+class StateRunner(PartitionRunner, Protocol):
+    """What the pages need of a stateful role's runner."""
+
+    @property
+    def state(self) -> StateView:
+        """Readable from ``start`` to ``stop``."""
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether it is as new as what was said before."""
+
+
 class ReadableRunner:
     """A runner whose state the pages may read. Implements ``PartitionRunner``."""
 
     def __init__(
-        self, partition: int, runner: PartitionRunner, pages: DecideWeb, announcer: Announcer
+        self, partition: int, runner: StateRunner, pages: DecideWeb, announcer: Announcer
     ) -> None:
         self._partition = partition
         self._runner = runner
@@ -133,10 +146,9 @@ class ReadableRunner:
         """Starts the runner; then its state can be read, once it has caught up."""
         # Said before the restore: whoever asks meanwhile is told that it is under way.
         self._announcer.add(self._partition)
-        await self._runner.start()
-        # The engine's runner has no public names for these yet.
-        runner: Any = self._runner
-        self._pages.take_over(self._partition, runner._store, lambda: runner._order.caught_up)
+        runner = self._runner
+        await runner.start()
+        self._pages.take_over(self._partition, runner.state, lambda: runner.caught_up)
 
     async def run(self) -> None:
         """As the runner does."""
@@ -166,7 +178,7 @@ def with_pages(spec: RoleSpec, pages: DecideWeb, engine: EngineSettings) -> Role
             mount(faust_app)
 
     def factory(partition: int, context: PartitionContext) -> PartitionRunner:
-        inner = spec.runner_factory(partition, context)
+        inner = cast(StateRunner, spec.runner_factory(partition, context))
         return ReadableRunner(partition, inner, pages, announcer)
 
     services = (*spec.services, pages, announcer)

@@ -2,8 +2,9 @@
 
 Under a lock the version is compared, the record is written to ``preferences`` (acknowledged), and
 remembered until the state has it, so that the next reader and the next writer see it at once. The
-record carries the version that it replaces in the header ``flowstate-if-match``, so that the decide
-step can refuse one that a dying owner wrote late.
+record carries the version that it replaces in the header ``flowstate-if-match``: the decide step
+refuses it when that is not what it holds (a producer was faster, a dying owner wrote late). Then a
+conditional change is answered with 412, and any other is made again from what is there now.
 
 Invariants: nothing here changes state but through the log; a change that is answered with success
 is acknowledged by all in-sync replicas; a partition is given up when no change of it is under way.
@@ -17,8 +18,8 @@ from collections.abc import Callable
 from weakref import WeakValueDictionary
 
 from streams import topics
-from streams.agents.decide import explain_state
-from streams.api.problems import refuse
+from streams.agents.decide import IF_MATCH, explain_state
+from streams.api.problems import ProblemError, refuse
 from streams.api.settings import DecideWebSettings
 from streams.codec import Codec
 from streams.core.model import Preferences, RecipientState, struct_to_dict
@@ -30,7 +31,8 @@ from streams.web import preference_rules
 from streams.web.pending import PendingChanges
 from streams.web.state_documents import PreferencesChange
 
-IF_MATCH_HEADER = "flowstate-if-match"
+CHANGES_MAX = 3
+"""Times that an unconditional change is made again because somebody else's came first."""
 APPLIED_POLL_MS = 10
 
 
@@ -131,29 +133,33 @@ class PreferenceOwner:
     async def _change(
         self, owned: Owned, recipient_id: str, change: PreferencesChange
     ) -> tuple[RecipientState, bool]:
-        state, is_applied = owned.present(recipient_id)
-        present = state.profile.preferences
-        version = preference_rules.etag(present)
-        if change.if_match is not None and version not in change.if_match:
-            raise refuse(
-                "precondition_failed",
-                "Read the preferences again, apply the change to what they are now, and send it"
-                " with the new ETag.",
-                headers={"ETag": version},
-            )
         if (change.replace is None) == (change.merge is None):
             raise refuse("malformed", "Exactly one of replace and merge is expected.")
-        new = preference_rules.changed(
-            present, change.replace, change.merge, change.at_ms, self._policy()
-        )
-        if isinstance(new, list):
-            raise refuse("invalid", new[0].detail, new)
-        if preference_rules.same_choices(new, present):
-            return state, is_applied
-        stored = owned.stored_version(recipient_id)
-        await self._write(owned.partition, recipient_id, version, new)
-        self.pending.add(owned.partition, recipient_id, stored, new)
-        return await self._until_applied(owned, recipient_id)
+        for _ in range(CHANGES_MAX):
+            state, is_applied = owned.present(recipient_id)
+            present = state.profile.preferences
+            version = preference_rules.etag(present)
+            if change.if_match is not None and version not in change.if_match:
+                raise refuse(
+                    "precondition_failed",
+                    "Read the preferences again, apply the change to what they are now, and send"
+                    " it with the new ETag.",
+                    headers={"ETag": version},
+                )
+            new = preference_rules.changed(
+                present, change.replace, change.merge, change.at_ms, self._policy()
+            )
+            if isinstance(new, list):
+                raise refuse("invalid", new[0].detail, new)
+            if preference_rules.same_choices(new, present):
+                return state, is_applied
+            stored = owned.stored_version(recipient_id)
+            await self._write(owned.partition, recipient_id, version, new)
+            self.pending.add(owned.partition, recipient_id, stored, new)
+            state, is_applied = await self._until_applied(owned, recipient_id)
+            if state.profile.preferences == new:
+                return state, is_applied
+        raise self._not_now("Others change these preferences all the time; send it again.")
 
     async def _write(
         self, partition: int, recipient_id: str, replaced: str, new: Preferences
@@ -164,15 +170,14 @@ class PreferenceOwner:
             partition,
             recipient_id.encode(),
             self._codec.encode("preference", mapping),
-            [(IF_MATCH_HEADER, replaced.encode())],
+            [(IF_MATCH, replaced.encode())],
         )
         (place,) = await self.writer.write([record])
         if not isinstance(place, Placed):
-            raise refuse(
-                "unavailable",
-                "Kafka did not acknowledge the change; send it again.",
-                retry_after_s=self._settings.retry_after_s,
-            )
+            raise self._not_now("Kafka did not acknowledge the change; send it again.")
+
+    def _not_now(self, why: str) -> ProblemError:
+        return refuse("unavailable", why, retry_after_s=self._settings.retry_after_s)
 
     async def _until_applied(self, owned: Owned, recipient_id: str) -> tuple[RecipientState, bool]:
         deadline = time.monotonic() + self._settings.applied_ms_max / 1000

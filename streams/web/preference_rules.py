@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from hashlib import blake2b
 from typing import Any
 
 import msgspec
@@ -22,6 +21,7 @@ from streams.api.problems import FieldError
 from streams.core.local_time import is_zone
 from streams.core.model import CHANNEL_OF_KIND, Preferences, QuietWindow
 from streams.core.policy import Policy
+from streams.core.preferences import version_of
 from streams.web.state_documents import PreferencesDocument, QuietWindowDocument
 
 CHANNELS = tuple(dict.fromkeys(CHANNEL_OF_KIND.values()))
@@ -30,12 +30,10 @@ MUTED = re.compile(r"(key|actor):.+", re.DOTALL)
 DOCUMENT_BYTES_MAX = 65_536
 """Of the whole document as JSON: a preference is state of one recipient."""
 
-_canonical = msgspec.msgpack.Encoder(order="deterministic").encode
-
 
 def etag(preferences: Preferences) -> str:
     """Version of choices as a quoted entity tag."""
-    return f'"{blake2b(_canonical(preferences), digest_size=8).hexdigest()}"'
+    return f'"{version_of(preferences)}"'
 
 
 def to_document(preferences: Preferences) -> PreferencesDocument:

@@ -8,9 +8,14 @@ import time
 from typing import Any
 
 import pytest
+from aiokafka import AIOKafkaProducer
 
+from streams import topics
+from streams.codec import Codec
 from streams.local.processes import ManagedProcess
-from tests.api.world import Client, World, new_id, running_api
+from streams.partitioning import partition_for
+from streams.sinks import unsubscribe
+from tests.api.world import PARTITIONS, UNSUBSCRIBE, Client, World, new_id, running_api
 from tests.eventually import eventually
 
 pytestmark = [pytest.mark.broker, pytest.mark.xdist_group("api")]
@@ -111,6 +116,32 @@ async def test_of_many_conditional_writers_through_two_apis_each_wins_once(
         await asyncio.gather(*(add(number) for number in range(8)))
     read = await client.ask("GET", path(recipient_id))
     assert sorted(read.json["preferences"]["muted"]) == [f"actor:{n}" for n in range(8)]
+
+
+async def test_a_record_made_from_another_version_is_refused_by_decide(
+    client: Client, world: World
+) -> None:
+    """As a dying owner may write it late, or a producer that says what it has read."""
+    recipient_id = new_id()
+    first = await client.ask("GET", path(recipient_id))
+    codec, key = Codec(), recipient_id.encode()
+    producer = AIOKafkaProducer(bootstrap_servers=world.settings.kafka.bootstrap)
+    async with producer:
+        for zone in ("Asia/Tokyo", "Europe/Lisbon"):
+            value = codec.encode("preference", {"recipient_id": recipient_id, "zone": zone})
+            await producer.send_and_wait(
+                topics.PREFERENCES, value, key, partition_for(key, PARTITIONS),
+                headers=[("flowstate-if-match", first.headers["ETag"].encode())],
+            )  # fmt: skip
+
+    async def refused() -> bool:
+        page = await client.ask("GET", path(recipient_id, "notifications"))
+        found = page.json.get("notifications", [])
+        return any(step["reason"] == "preferences_outdated" for n in found for step in n["steps"])
+
+    await eventually(refused, 20)
+    read = await client.ask("GET", path(recipient_id))
+    assert read.json["preferences"]["zone"] == "Asia/Tokyo"
 
 
 async def test_put_needs_the_version_that_it_replaces(client: Client) -> None:
@@ -296,6 +327,15 @@ async def test_without_its_owner_a_recipient_is_unavailable_and_events_are_taken
         assert sent.status == 202
         pending = await client.ask("DELETE", f"/v1/events/x?recipient_id={recipient_id}")
         assert (pending.status, pending.json["status"]) == (202, "pending")
+        subject = unsubscribe.Unsubscribe(recipient_id, "message", "email")
+        link = unsubscribe.link(UNSUBSCRIBE, subject) or ""
+        clicked = await client.ask(
+            "POST",
+            link.removeprefix(UNSUBSCRIBE.base_url),
+            body=b"List-Unsubscribe=One-Click",
+            kind="application/x-www-form-urlencoded",
+        )
+        assert clicked.status == 200, "a click is taken whether or not the owner answers"
     finally:
         decide.signal(signal.SIGCONT)
 
@@ -303,3 +343,9 @@ async def test_without_its_owner_a_recipient_is_unavailable_and_events_are_taken
         return (await client.ask("GET", path(recipient_id))).status == 200
 
     await eventually(is_back, 60)
+
+    async def is_unsubscribed() -> bool:
+        read = await client.ask("GET", path(recipient_id))
+        return bool(read.json["preferences"]["cells"] == {"message/email": False})
+
+    await eventually(is_unsubscribed)

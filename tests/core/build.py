@@ -95,10 +95,10 @@ class Person:
         fields = {"created_at_ms": self.now_ms, **fields}
         return self.decides(EventInput(Event(event_id, "ana", category, **fields), self.source()))
 
-    def prefers(self, **fields: Any) -> Decision:
-        """The recipient's preferences are now these."""
+    def prefers(self, *, replaces: str | None = None, **fields: Any) -> Decision:
+        """The recipient's preferences are now these, if they still are what ``replaces`` says."""
         chosen = Preferences(**{"updated_at_ms": self.now_ms, **fields})
-        return self.decides(PreferenceInput("ana", chosen, self.source()))
+        return self.decides(PreferenceInput("ana", chosen, self.source(), replaces))
 
     def registers(self, destination: Destination) -> Decision:
         change = DestinationInput(

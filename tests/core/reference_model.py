@@ -18,6 +18,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
+import msgspec
+
 from streams.core.model import (
     Cancellation,
     Delivery,
@@ -1180,6 +1182,17 @@ class Reference:
         scope = f"destination:{receipt.destination_id}" if receipt.destination_id else None
         if receipt.kind == "unsubscribed":
             scope = receipt.name or scope or "all"
+            if scope.startswith("cell:"):
+                cell = {scope.removeprefix("cell:"): False}
+                since_ms = max(self.prefs.updated_at_ms, at_ms)
+                if self.prefs.cells.items() >= cell.items():
+                    return
+                self.choose(
+                    msgspec.structs.replace(
+                        self.prefs, cells=self.prefs.cells | cell, updated_at_ms=since_ms
+                    )
+                )
+                return
         elif receipt.kind == "soft_bounced":
             until_ms = at_ms + self.policy.soft_bounce_ms
             if until_ms <= self.now:

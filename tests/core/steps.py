@@ -94,7 +94,7 @@ def word(life: Life, pick: Pick) -> None:
             ("business", "paid"), ("business", "paid"), ("business", "paid"), ("business", "paid"),
             ("business", "signed"), ("business", "paid"), ("business", "paid"),
             ("unsubscribed", "category:promo"), ("unsubscribed", "channel:email"),
-            ("unsubscribed", None),
+            ("unsubscribed", None), ("unsubscribed", "cell:promo/email"),
         )
     )  # fmt: skip
     life.hears(kind, name)

@@ -9,6 +9,7 @@ from streams.core.claims import decide_claim
 from streams.core.control import address_hash
 from streams.core.model import Claim, Destination, DestinationInput
 from streams.core.policy import Bounds, Category
+from streams.core.preferences import version_of
 from tests.core.build import DAY, HOUR, MAIL, MINUTE, PHONE, T0, Person, a_policy
 
 
@@ -78,6 +79,52 @@ def test_unsubscribing(name: str | None, category: str, told: bool) -> None:
     ana.gets("e1", category)
     expected = "delivering routed" if told else "suppressed unsubscribed"
     assert ana.verdicts[-1] == expected
+
+
+def test_unsubscribing_from_a_cell_is_a_choice_that_can_be_taken_back() -> None:
+    ana = Person(a_policy(Category("message", route="all")), PHONE, MAIL)
+    before = ana.prefers(channels={"sms": False}, updated_at_ms=T0).state
+    heard = ana.hears("unsubscribed", name="cell:message/email").state
+    expected = replace(before.profile.preferences, cells={"message/email": False})
+    assert replace(heard.profile.preferences, updated_at_ms=T0) == expected
+    assert ana.hears("unsubscribed", name="cell:message/email").state is heard
+    assert not heard.profile.suppressions
+    ana.gets("e1", "message")
+    assert [delivery.channel for delivery in ana.deliveries] == ["push"]
+    ana.prefers(cells={})
+    ana.gets("e2", "message")
+    assert [delivery.channel for delivery in ana.deliveries[1:]] == ["push", "email"]
+
+
+@pytest.mark.parametrize(
+    ("name", "scope"),
+    [
+        ("cell:message/pigeon", "category:message"),
+        ("cell:message/", "category:message"),
+        ("cell:message", "all"),
+        ("cell:/email", "all"),
+        ("cell:" + "x" * 9 + "/email", "category:" + "x" * 9),
+    ],
+)
+def test_a_cell_that_cannot_be_chosen_forbids_more_never_less(name: str, scope: str) -> None:
+    policy = replace(a_policy(), bounds=Bounds(preferences_bytes_max=10, id_bytes_max=20))
+    ana = Person(policy, PHONE)
+    heard = ana.hears("unsubscribed", name=name)
+    assert [each.scope for each in heard.state.profile.suppressions] == [scope]
+
+
+def test_a_change_made_from_other_preferences_is_refused() -> None:
+    ana = Person(a_policy())
+    first = version_of(ana.state.profile.preferences)
+    ana.prefers(zone="Asia/Tokyo", replaces=first)
+    second = version_of(ana.state.profile.preferences)
+    before = ana.state
+    refused = ana.prefers(zone="Europe/Lisbon", replaces=first)
+    assert refused.state is before
+    assert ana.verdicts == ["noted preferences_outdated"]
+    ana.prefers(zone="Europe/Lisbon", replaces=second)
+    assert ana.state.profile.preferences.zone == "Europe/Lisbon"
+    assert ana.verdicts == ["noted preferences_outdated"]
 
 
 def test_bounces_close_an_address_and_a_soft_one_opens_again() -> None:

@@ -10,6 +10,7 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from streams import tables, topics
+from streams.agents.decide import IF_MATCH
 from streams.api.settings import DecideWebSettings
 from streams.codec import Codec
 from streams.core import state_codec
@@ -17,7 +18,6 @@ from streams.core.model import Preferences, Profile
 from streams.core.policy import Category, Policy
 from streams.engine.log_writer import NotWritten, OutRecord, Placed, Written
 from streams.engine.settings import EngineSettings
-from streams.web import preference_owner
 from streams.web.decide_pages import DecideWeb
 from streams.web.internal import SECRET_HEADER
 from streams.web.pending import AGE_S_MAX, PendingChanges
@@ -94,7 +94,7 @@ async def test_a_change_names_the_version_that_it_replaces(
     answer = await client.post(MINE, json=change(1))
     assert answer.status == 200
     (record,) = log.records
-    assert record.headers == [(preference_owner.IF_MATCH_HEADER, before.encode())]
+    assert record.headers == [(IF_MATCH, before.encode())]
     assert (await client.get(MINE)).headers["ETag"] == answer.headers["ETag"]
     # The same choice again is no change: nothing is written.
     again = await client.post(MINE, json=change(2, merge={"muted": ["actor:1"]}))
