@@ -34,7 +34,7 @@ def role_of(name: str, settings: Settings) -> RoleSpec:
     """The role as the engine runs it. Raises ``ValueError`` for a name that is no role."""
     codec = Codec(settings.registry_url)
     if name == "decide":
-        logic = DecideLogic(codec, settings.policy, settings.kafka.partitions)
+        logic = DecideLogic(codec, settings.policy, settings.kafka.partitions, settings.privacy)
         catalogue = catalogue_of(settings, logic.use_policy)
         pages = DecideWeb(settings.decide, settings.engine, codec, lambda: logic.policy)
         role = decide_role(settings.engine, logic, (catalogue,), catalogue.on_app)

@@ -14,6 +14,7 @@ PROFILE = b"p"
 ACTIVITY = b"a"
 WAITING = b"w"
 CLAIM = b"c"
+FORGOTTEN = b"f"
 FENCE = b"\x00fence"
 """Changelogged with every batch: input positions, clock, policy version."""
 
@@ -37,6 +38,7 @@ STATE = TableSpec(
         ("a + recipient", "Activity: event ids seen, times of sends"),
         ("w + recipient", "Waiting: due time (8 bytes, big endian), held, digests, retries"),
         ("c + address hash", "Claim: who an address belongs to"),
+        ("f + recipient hash", "Mark of an erasure: since when (8 bytes, big endian)"),
         ("0 fence", "input positions, clock and policy version of the last batch"),
     ),
 )

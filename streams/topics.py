@@ -22,6 +22,7 @@ FEEDBACK = "feedback"
 KILL_SWITCH = "kill-switch"
 DESTINATION_CLAIMS = "destination-claims"
 TICKS = "ticks"
+ERASURES = "erasures"
 DECISIONS = "decisions"
 OUTCOMES = "outcomes"
 DEAD_LETTERS = "dead-letters"
@@ -30,7 +31,10 @@ STATE_CHANGELOG = "flowstate-decide-state-changelog"
 
 KINDS = ("apns", "fcm", "sms", "email", "webpush", "webhook", "chat")
 EVENTS = (EVENTS_CRITICAL, EVENTS_NORMAL, EVENTS_BULK)
-CONTROL = (PREFERENCES, DESTINATIONS, RECEIPTS, CANCELLATIONS, FEEDBACK, DESTINATION_CLAIMS, TICKS)
+CONTROL = (
+    PREFERENCES, DESTINATIONS, RECEIPTS, CANCELLATIONS, FEEDBACK, DESTINATION_CLAIMS, ERASURES,
+    TICKS,
+)  # fmt: skip
 
 
 def deliveries(kind: str, critical: bool = False) -> str:
@@ -86,6 +90,13 @@ SPECS: tuple[TopicSpec, ...] = (
         "claim",
         "compact",
         None,
+    ),
+    TopicSpec(
+        ERASURES,
+        "Who is to be forgotten: a keyed hash, and the id encrypted.",
+        "erasure",
+        "delete",
+        31 * DAYS,
     ),
     TopicSpec(
         TICKS, "Moves stream time on when no event does (stream mode).", None, "delete", DAYS

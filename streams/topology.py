@@ -45,7 +45,7 @@ ROLES = (
         " wrong partition.",
         (*topics.CONTROL, *topics.EVENTS, topics.KILL_SWITCH, topics.STATE_CHANGELOG),
         (*topics.DELIVERIES, topics.DECISIONS, topics.DEAD_LETTERS, topics.DESTINATIONS,
-         topics.DESTINATION_CLAIMS, topics.STATE_CHANGELOG),
+         topics.DESTINATION_CLAIMS, topics.PREFERENCES, topics.STATE_CHANGELOG),
     ),
     Role(
         "deliver",
@@ -57,7 +57,7 @@ ROLES = (
     Role(
         "ledger",
         "Keeps the history and answers for it.",
-        (topics.DECISIONS, topics.OUTCOMES, topics.RECEIPTS),
+        (topics.DECISIONS, topics.OUTCOMES, topics.RECEIPTS, topics.ERASURES),
         (topics.LOOKS,),
     ),
 )  # fmt: skip
@@ -65,7 +65,7 @@ OPERATORS = Role(
     "operators",
     "People with the `flowstate` command.",
     (topics.DEAD_LETTERS, topics.LOOKS),
-    (topics.KILL_SWITCH, topics.FEEDBACK, topics.TICKS),
+    (topics.KILL_SWITCH, topics.FEEDBACK, topics.TICKS, topics.ERASURES),
 )
 EVERYBODY = (PRODUCERS, *ROLES, OPERATORS)
 
@@ -83,6 +83,7 @@ KEYS = {
     topics.STATE_CHANGELOG: "state key",
     topics.TICKS: "none",
     topics.LOOKS: "recipient hash",
+    topics.ERASURES: "recipient hash, on the recipient's partition",
 }
 """Topics that are not keyed by recipient id."""
 

@@ -19,6 +19,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from streams import tables, topics
+from streams.agents.forgetting import Forgetting
 from streams.agents.kill_switches import KillSwitches
 from streams.agents.recipient_work import RecipientWork, load_all, load_one
 from streams.codec import Codec, DecodeError
@@ -37,6 +38,7 @@ from streams.core.policy import Policy
 from streams.core.state_codec import due_of_waiting
 from streams.engine.api import Batch, Due, Output, Record, Result, StateView
 from streams.partitioning import partition_for
+from streams.privacy import PrivacySettings
 
 logger = logging.getLogger(__name__)
 
@@ -53,12 +55,19 @@ CLOCK_TOPICS = frozenset((*topics.EVENTS, topics.TICKS))
 class DecideLogic:
     """``PartitionLogic`` of the decide role; see ``streams/engine/api.py`` for the contract."""
 
-    def __init__(self, codec: Codec, policy: Policy, partitions: int) -> None:
+    def __init__(
+        self,
+        codec: Codec,
+        policy: Policy,
+        partitions: int,
+        privacy: PrivacySettings | None = None,
+    ) -> None:
         self.codec = codec
         self.policy = policy
         self.partitions = partitions
         self.forwarded_count = 0
         self._switches = KillSwitches(codec)
+        self._forgetting = Forgetting(privacy or PrivacySettings(), codec, partitions)
         self._readers: dict[str, Callable[[bytes, Source], tuple[str, Input]]] = {
             **dict.fromkeys(topics.EVENTS, self._read_event),
             topics.PREFERENCES: self._read_preference,
@@ -66,6 +75,7 @@ class DecideLogic:
             topics.RECEIPTS: self._read_receipt,
             topics.CANCELLATIONS: self._read_cancellation,
             topics.FEEDBACK: self._read_feedback,
+            topics.ERASURES: self._forgetting.read,
         }
 
     @property
@@ -86,12 +96,13 @@ class DecideLogic:
         decoded = [self._decode(record, result) for record in batch.records]
         wanted = {recipient for recipient, _ in filter(None, decoded)}
         work = load_all(view, batch.partition, wanted)
+        self._forgetting.mark_known(work.values(), view, batch.now_ms, result)
         clock_ms = batch.now_ms
         for record, pair in zip(batch.records, decoded, strict=True):
             if batch.stream_time and record.topic in CLOCK_TOPICS:
                 clock_ms = max(clock_ms, record.timestamp)
             if pair is None:
-                if record.topic == topics.DESTINATION_CLAIMS and record.value is not None:
+                if record.topic == topics.DESTINATION_CLAIMS:
                     self._claim(batch, record, view, result)
                 continue
             recipient_id, entered = pair
@@ -105,6 +116,8 @@ class DecideLogic:
                     now_ms = record.timestamp
                     entered = replace(entered, at_ms=now_ms)
                 mine.wake_through(now_ms, policy)
+            if self._forgetting.apply(mine, entered, now_ms, policy, result):
+                continue
             mine.apply(entered, now_ms, policy)
             if mine.dead_letters:
                 self._dead_letters(mine, record, batch.partition, result)
@@ -255,8 +268,9 @@ class DecideLogic:
 
     def _claim(self, batch: Batch, record: Record, view: StateView, result: Result) -> None:
         """Keeps who owns an address, and takes it from who owned it before."""
+        if record.value is None:
+            return self._unclaim(record, view, result)
         source = Source(record.topic, record.partition, record.offset, record.timestamp)
-        assert record.value is not None
         try:
             new = self.codec.decode_claim(record.value)
         except DecodeError as error:
@@ -272,6 +286,15 @@ class DecideLogic:
             at_ms = max(transfer.owner.claimed_at_ms, transfer.loser.claimed_at_ms)
             result.outputs.append(self._removal(transfer.loser, at_ms))
         return None
+
+    def _unclaim(self, record: Record, view: StateView, result: Result) -> None:
+        """Forgets who owns an address, when it is who was forgotten."""
+        key = tables.CLAIM + (record.key or b"")
+        stored = result.changes[key] if key in result.changes else view.get_many([key])[0]
+        if stored is not None:
+            owner = self.codec.decode_claim(stored).recipient_id
+            if self._forgetting.is_owner(owner, record.headers):
+                result.changes[key] = None
 
     def _removal(self, loser: Claim, at_ms: int) -> Output:
         removal = {

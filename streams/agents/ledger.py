@@ -16,7 +16,7 @@ import contextlib
 import logging
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rocksdict import Cache
@@ -28,16 +28,17 @@ from streams.engine.roles import Committed, Lane, PartitionContext, RoleSpec, Ru
 from streams.engine.settings import EngineSettings
 from streams.ledger.database import is_damage
 from streams.ledger.directory import address_metadata
+from streams.ledger.erasure import Erased, Erasing, read_erasure, without_person
 from streams.ledger.looks import Looks
 from streams.ledger.queries import LedgerQueries
-from streams.ledger.rows import Rows, of_decision, of_outcome, of_receipt
+from streams.ledger.rows import DAY_MS, Rows, of_decision, of_outcome, of_receipt
 from streams.ledger.settings import LedgerSettings
 from streams.ledger.store import LedgerStore
-from streams.privacy import PrivacySettings
+from streams.privacy import PrivacySettings, Pseudonyms
 from streams.web.ledger_pages import LedgerWeb
 
 log = logging.getLogger(__name__)
-TOPICS = (topics.DECISIONS, topics.OUTCOMES, topics.RECEIPTS)
+TOPICS = (topics.ERASURES, topics.DECISIONS, topics.OUTCOMES, topics.RECEIPTS)
 _RECORD = {topics.DECISIONS: "decision", topics.OUTCOMES: "outcome", topics.RECEIPTS: "receipt"}
 _ROWS = {"decision": of_decision, "outcome": of_outcome, "receipt": of_receipt}
 
@@ -51,7 +52,9 @@ def rows_of(codec: Codec, records: Sequence[Record]) -> tuple[list[Rows], int]:
     found: list[Rows] = []
     unreadable = 0
     for record in records:
-        name = _RECORD[record.topic]
+        name = _RECORD.get(record.topic)
+        if name is None:
+            continue
         try:
             found.append(_ROWS[name](codec.decode(name, record.value), record))
         except DecodeError:
@@ -70,6 +73,7 @@ class LedgerRunner:
         codec: Codec,
         web: LedgerWeb,
         cache: Cache,
+        privacy: PrivacySettings | None = None,
     ) -> None:
         self.partition = partition
         self._context = context
@@ -78,6 +82,9 @@ class LedgerRunner:
         self._web = web
         self._metrics = web.metrics
         self._cache = cache
+        privacy = privacy or PrivacySettings()
+        self._names = Pseudonyms(privacy)
+        self._marks_kept_ms = privacy.forgotten_days * DAY_MS
         self._store: LedgerStore | None = None
         self._caught_up_at: dict[str, int] = {}
         self._positions: dict[str, int] = {}
@@ -166,13 +173,18 @@ class LedgerRunner:
             return
         started = time.perf_counter()
         found, unreadable = rows_of(self._codec, records)
+        erasing, sealed = self._erasing_of(records)
+        unreadable += sealed
+        found = self._without_forgotten(store, found, erasing)
         offsets = {record.topic: record.offset + 1 for record in records}
         try:
-            store.write(found, offsets)
+            store.write(found, offsets, erasing)
         except Exception as error:
             if is_damage(error):
                 store.mark_damaged()
             raise
+        if erasing is not None and erasing.touched:
+            await self._compact(store, erasing.touched)
         self._context.progress()
         self._metrics.batch_seconds.observe(time.perf_counter() - started)
         for topic, count in Counter(record.topic for record in records).items():
@@ -184,6 +196,46 @@ class LedgerRunner:
                 unreadable,
                 self.partition,
             )
+
+    def _erasing_of(self, records: Sequence[Record]) -> tuple[Erasing | None, int]:
+        """(the batch's erasures, how many of them could not be read)."""
+        erased: list[Erased] = []
+        unreadable = 0
+        for record in records:
+            if record.topic == topics.ERASURES:
+                try:
+                    erased.append(read_erasure(self._codec, self._names, record.value or b""))
+                except DecodeError:
+                    unreadable += 1
+        return (Erasing(self._codec, self._names, erased) if erased else None), unreadable
+
+    def _without_forgotten(
+        self, store: LedgerStore, found: list[Rows], erasing: Erasing | None
+    ) -> list[Rows]:
+        """The rows, but of whoever was forgotten only what they count."""
+        marks = store.marks.known | (erasing.marks if erasing is not None else {})
+        if not marks:
+            return found
+        until_ms: dict[bytes, int] = {}
+        for rows in found:
+            if rows.recipient not in until_ms:
+                mark = marks.get(self._names.of(rows.recipient.decode()))
+                until_ms[rows.recipient] = mark.until_ms if mark is not None else -1
+        return [
+            without_person(rows) if rows.time_ms < until_ms[rows.recipient] else rows
+            for rows in found
+        ]
+
+    async def _compact(self, store: LedgerStore, buckets: Mapping[int, int]) -> None:
+        """Takes deleted rows off the disk, beside the loop; the partition's task waits for it."""
+        began = time.perf_counter()
+        for number in sorted(buckets):
+            if not self._stopping:
+                await asyncio.to_thread(store.compact, number)
+        log.info(
+            "partition %d: erased %d keys; rewrote %d buckets in %.1f s",
+            self.partition, sum(buckets.values()), len(buckets), time.perf_counter() - began,
+        )  # fmt: skip
 
     async def _prepare(self, records: Sequence[Record]) -> bool:
         """Waits for whatever decoding needs; False when stopped before it was there."""
@@ -236,6 +288,7 @@ class LedgerRunner:
         for reason, count in store.drop_old().items():
             self._metrics.dropped.labels(reason).inc(count)
             log.info("partition %d: dropped %d buckets (%s)", self.partition, count, reason)
+        store.marks.drop_before(store.newest_ms - self._marks_kept_ms)
         partition = str(self.partition)
         self._metrics.bytes.labels(partition).set(store.size_bytes())
         self._metrics.buckets.labels(partition).set(len(store.buckets))
@@ -265,7 +318,7 @@ def ledger_role(
     web = LedgerWeb(settings, engine, looks)
 
     def runner(partition: int, context: PartitionContext) -> LedgerRunner:
-        return LedgerRunner(partition, context, settings, codec, web, cache)
+        return LedgerRunner(partition, context, settings, codec, web, cache, privacy)
 
     return RoleSpec(
         name="ledger",

@@ -25,6 +25,8 @@ DELIVERY_TOPICS = {
     for kind in topics.KINDS
     for critical in (True, False)
 }
+FORGOTTEN_NAME = "(forgotten)"
+"""Stands for the id in decisions about somebody who was forgotten."""
 
 
 class RecipientWork:
@@ -38,6 +40,7 @@ class RecipientWork:
         "deliveries",
         "due_ms",
         "due_ms_before",
+        "forgotten_since_ms",
         "is_new",
         "now_ms",
         "recipient_id",
@@ -50,6 +53,8 @@ class RecipientWork:
         self.due_ms = self.due_ms_before = due_ms
         self.is_new = is_new
         """Nothing is known of the recipient here: the record may belong elsewhere."""
+        self.forgotten_since_ms: int | None = None
+        """Set for somebody who was forgotten: nothing of them is written; see forgetting.py."""
         self.now_ms = 0
         self.decided: list[tuple[int, list[Entry]]] = []
         """Entries by time of decision: a record of ``decisions`` has one time."""
@@ -91,18 +96,36 @@ class RecipientWork:
     ) -> None:
         """Adds the changed parts, the due entry, deliveries and decisions to the result."""
         key = self.recipient_id.encode()
-        self._write_state(key, result)
+        shown_id, shown_key = self.recipient_id, key
+        if self.forgotten_since_ms is None:
+            self._write_state(key, result)
+        else:
+            self._delete_state(key, result)
+            shown_id, shown_key = FORGOTTEN_NAME, FORGOTTEN_NAME.encode()
         outputs = result.outputs
         for delivery in self.deliveries:
             topic = DELIVERY_TOPICS[delivery.kind, delivery.priority == "critical"]
             time_ms = delivery.decided_at_ms if stream_time else None
             outputs.append(Output(topic, key, codec.encode_delivery(delivery), None, time_ms))
         for decided_at_ms, entries in self.decided:
-            value = codec.encode_decision(self.recipient_id, decided_at_ms, policy_version, entries)
+            value = codec.encode_decision(shown_id, decided_at_ms, policy_version, entries)
             time_ms = decided_at_ms if stream_time else None
-            outputs.append(Output(topics.DECISIONS, key, value, None, time_ms))
+            outputs.append(Output(topics.DECISIONS, shown_key, value, None, time_ms))
         if self.claims:
             emit_claims(self.claims, result)
+
+    def _delete_state(self, key: bytes, result: Result) -> None:
+        """Takes away what there was."""
+        before = self.before
+        for kind, part in (
+            (tables.PROFILE, state_codec.encode_profile(before.profile)),
+            (tables.ACTIVITY, state_codec.encode_activity(before.activity)),
+            (tables.WAITING, state_codec.encode_waiting(before.waiting)),
+        ):
+            if part is not None:
+                result.changes[kind + key] = None
+        if self.due_ms_before is not None:
+            result.due.append(Due(key, self.due_ms_before, None))
 
     def _write_state(self, key: bytes, result: Result) -> None:
         before, after = self.before, self.state

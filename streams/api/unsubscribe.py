@@ -2,9 +2,9 @@
 
 POST acts, whoever sends it and without cookies: the mail program does it for the person. GET, which
 every scanner follows, shows a page with one button and changes nothing. What the link is about is
-in the token that we signed. The click goes to the log as a receipt, so it holds as soon as Kafka has
-it, whether or not the recipient's worker answers; it becomes a choice against exactly this category
-on this channel, which shows in the preferences, and they can take it back. The answer waits a moment
+in the token that we signed. The click goes to the log as a receipt, so it holds once Kafka has it,
+whether or not the recipient's worker answers; it becomes a choice against exactly this category on
+this channel, which shows in the preferences, and they can take it back. The answer waits a moment
 for that, so that whoever looks next sees it.
 
 Source: https://www.rfc-editor.org/rfc/rfc8058

@@ -18,6 +18,7 @@ from streams.core import (
     control,
     dedupe,
     digest,
+    erasure,
     gather,
     ids,
     intake,
@@ -35,6 +36,7 @@ from streams.core.model import (
     Cancellation,
     Decision,
     DestinationInput,
+    Erasure,
     Event,
     EventInput,
     Feedback,
@@ -74,6 +76,8 @@ def decide(
         receipts.on_receipt(turn, input)
     elif isinstance(input, Cancellation):
         cancel.on_cancellation(turn, input)
+    elif isinstance(input, Erasure):
+        erasure.on_erasure(turn, input)
     release.release_due(turn, settle)
     return turn.decision()
 

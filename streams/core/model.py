@@ -179,6 +179,16 @@ class EventInput(msgspec.Struct, frozen=True, gc=False):
     source: Source
 
 
+class Erasure(msgspec.Struct, frozen=True, gc=False):
+    """The recipient is to be forgotten: everything that waits for them ends now."""
+
+    recipient_id: str
+    at_ms: int
+    source: Source
+    lifted: bool = False
+    """They came back: from now on what comes for them is decided again."""
+
+
 class Wake(msgspec.Struct, frozen=True, gc=False):
     """Nothing happened but time: release what is due."""
 
@@ -266,7 +276,16 @@ class Feedback(msgspec.Struct, frozen=True, gc=False):
     source: Source
 
 
-Input = EventInput | PreferenceInput | DestinationInput | Receipt | Cancellation | Feedback | Wake
+Input = (
+    EventInput
+    | PreferenceInput
+    | DestinationInput
+    | Receipt
+    | Cancellation
+    | Feedback
+    | Erasure
+    | Wake
+)
 
 
 # ----------------------------------------------------------------------------------------- state
@@ -277,7 +296,9 @@ class Suppression(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     scope: str
     """``all``, ``channel:C``, ``category:C`` or ``destination:ID``."""
-    reason: Literal["unsubscribed", "complained", "bounced", "unregistered", "soft_bounced"]
+    reason: Literal[
+        "unsubscribed", "complained", "bounced", "unregistered", "soft_bounced", "forgotten"
+    ]
     at_ms: int
     until_ms: int | None = None
 

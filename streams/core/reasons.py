@@ -51,6 +51,7 @@ _TABLE = (
     Reason("bounced", "suppression", "Messages to this address bounced ({scope})."),
     Reason("soft_bounced", "suppression", "A message to this address bounced lately ({scope})."),
     Reason("unregistered", "suppression", "The provider says that the address is gone ({scope})."),
+    Reason("forgotten", "suppression", "The recipient asked to be forgotten."),
     Reason("suppression_added", "suppression", "Suppressed from now on: {scope} ({why})."),
     Reason("suppression_lifted", "suppression", "The recipient opted in again: {scope}."),
     # 5. preferences

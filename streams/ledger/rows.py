@@ -21,7 +21,7 @@ finds both. Times are 8 bytes, offsets 8, epoch and attempt 4 each, big endian; 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from hashlib import blake2b
 from struct import Struct
 from typing import Any, Literal, NamedTuple
@@ -120,17 +120,11 @@ def of_decision(decision: Mapping[str, Any], record: Record) -> Rows:
     time_ms: int = decision["decided_at_ms"]
     recipient: bytes = decision["recipient_id"].encode()
     counts: Counter[CountKey] = Counter()
-    ids: dict[str, None] = {}
     for entry in decision["entries"]:
-        if entry["subject_id"]:
-            ids[entry["subject_id"]] = None
-        if entry["digest_id"]:
-            ids[entry["digest_id"]] = None
         category = _category(entry)
         deliveries = entry["deliveries"]
         if deliveries:
             for sent in deliveries:
-                ids[sent["delivery_id"]] = None
                 key = CountKey(category, sent["channel"], entry["verdict"], entry["reason"])
                 counts[key] += 1
         else:
@@ -141,10 +135,23 @@ def of_decision(decision: Mapping[str, Any], record: Record) -> Rows:
         time_ms,
         recipient_prefix(recipient) + _U64.pack(time_ms) + suffix,
         record.value or b"",
-        tuple(index_key(name, time_ms) for name in ids),
+        tuple(index_key(name, time_ms) for name in ids_of_decision(decision)),
         recipient,
         counts,
     )
+
+
+def ids_of_decision(decision: Mapping[str, Any]) -> Iterable[str]:
+    """Ids under which a decoded ``decision`` is found: subjects, digests, deliveries."""
+    ids: dict[str, None] = {}
+    for entry in decision["entries"]:
+        if entry["subject_id"]:
+            ids[entry["subject_id"]] = None
+        if entry["digest_id"]:
+            ids[entry["digest_id"]] = None
+        for sent in entry["deliveries"]:
+            ids[sent["delivery_id"]] = None
+    return ids
 
 
 def _category(entry: Mapping[str, Any]) -> str:
@@ -185,16 +192,23 @@ def of_receipt(receipt: Mapping[str, Any], record: Record) -> Rows:
     time_ms = max(0, record.timestamp)
     recipient_id: str = receipt["recipient_id"]
     recipient = recipient_id.encode()
-    ids = {name for name in (receipt["notification_id"], receipt["delivery_id"]) if name}
-    if receipt["event_id"]:
-        ids.add(to_id(record.partition, event_digest(receipt["event_id"], recipient_id)))
+    ids = ids_of_receipt(receipt, record.partition)
     key = recipient_prefix(recipient) + _U64.pack(time_ms) + b"r" + _U64.pack(record.offset)
     return Rows(
         "receipt",
         time_ms,
         key,
         record.value or b"",
-        tuple(index_key(name, time_ms) for name in sorted(ids)),
+        tuple(index_key(name, time_ms) for name in ids),
         recipient,
         Counter({CountKey("", "", f"receipt:{receipt['kind']}", ""): 1}),
     )
+
+
+def ids_of_receipt(receipt: Mapping[str, Any], partition: int) -> Iterable[str]:
+    """Ids under which a decoded ``receipt`` is found."""
+    ids = {name for name in (receipt["notification_id"], receipt["delivery_id"]) if name}
+    if receipt["event_id"]:
+        digest = event_digest(receipt["event_id"], receipt["recipient_id"])
+        ids.add(to_id(partition, digest))
+    return sorted(ids)

@@ -34,6 +34,7 @@ from streams.ledger.database import (
     positions,
     sync,
 )
+from streams.ledger.erasure import Erasing, Marks, keys_of, row_count
 from streams.ledger.rows import DAY_MS, HOUR_MS, CountKey, Row, Rows
 from streams.ledger.settings import LedgerSettings
 
@@ -63,18 +64,22 @@ class LedgerStore:
         }
         self._meta["bucket_days"] = self._meta["bucket_days"] or settings.bucket_days
         self._counters = Counters(self._database, settings)
+        self.marks = Marks(self._database)
 
     # ------------------------------------------------------------------------------- writing
 
-    def write(self, batch: Sequence[Rows], offsets: Mapping[str, int]) -> None:
-        """Adds the rows, counts them, moves the offsets: all of it or nothing."""
+    def write(
+        self, batch: Sequence[Rows], offsets: Mapping[str, int], erasing: Erasing | None = None
+    ) -> None:
+        """Adds the rows, counts them, forgets whom it is told to, moves the offsets: all of it or
+        nothing. ``batch`` holds no rows of whom it forgets; see ``erasure.without_person``."""
         out = WriteBatch(raw_mode=True)
         counts: Counts = Counter()
         new_keys: set[bytes] = set()
         meta = dict(self._meta)
         for rows in batch:
             bucket = self._bucket_for(rows.time_ms)
-            if rows.kind == "outcome":
+            if rows.kind == "outcome" and rows.key:
                 if rows.key in new_keys or self._known(bucket, rows.key):
                     meta["repeats"] += 1
                     continue
@@ -83,7 +88,7 @@ class LedgerStore:
                 meta["newest_ms"] = max(meta["newest_ms"], rows.time_ms)
             if bucket is None:
                 meta["too_old"] += 1
-            else:
+            elif rows.key:
                 handle = self._handles[bucket]
                 out.put(rows.key, rows.value, handle)
                 for key in rows.index_keys:
@@ -96,9 +101,34 @@ class LedgerStore:
             out.put(b"o" + topic.encode(), offset.to_bytes(8))
         for name, value in meta.items():
             out.put(b"m" + name.encode(), value.to_bytes(8))
+        touched = self._erase(out, erasing) if erasing is not None else {}
         self._database.write(out)
+        if erasing is not None:
+            erasing.touched = touched
+            self.marks.known.update(erasing.marks)
         self._meta = meta
         self._counters.written(totals)
+
+    def _erase(self, out: WriteBatch, erasing: Erasing) -> dict[int, int]:
+        """Puts deletions and marks into a batch; returns rows deleted by bucket."""
+        touched: dict[int, int] = {}
+        for recipient in erasing.recipients:
+            for number, bucket in self._buckets.items():
+                for key in keys_of(bucket, recipient, self.partition, erasing.codec):
+                    out.delete(key, self._handles[number])
+                    touched[number] = touched.get(number, 0) + 1
+        self.marks.put(out, erasing.marks)
+        return touched
+
+    def compact(self, number: int) -> None:
+        """Rewrites a bucket, so that what was deleted is no longer on the disk. Takes long."""
+        bucket = self._buckets.get(number)
+        if bucket is not None:
+            bucket.compact_range(None, None)
+
+    def rows_about(self, recipient: bytes, limit: int) -> int:
+        """How many rows there are about a recipient, counted up to ``limit``."""
+        return row_count(self._buckets.values(), recipient, limit)
 
     def _known(self, bucket: int | None, key: bytes) -> bool:
         return bucket is not None and self._buckets[bucket].get(key) is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,22 @@ from streams.engine.roles import Committed
 from streams.engine.settings import EngineSettings
 from streams.ledger.settings import LedgerSettings
 from streams.ledger.store import LedgerStore
-from streams.privacy import PrivacySettings
+from streams.privacy import PrivacySettings, Pseudonyms
 from streams.web.ledger_pages import LedgerWeb
 from tests.eventually import eventually
-from tests.ledger.build import CODEC, FakeRecord, KeptLooks, decision, entry, outcome, receipt, sent
+from tests.ledger.build import (
+    CODEC,
+    T0,
+    FakeRecord,
+    KeptLooks,
+    decision,
+    entry,
+    outcome,
+    receipt,
+    sent,
+)
 
+PRIVACY = PrivacySettings(hash_key="a key of these tests alone")
 SETTINGS = LedgerSettings(take_timeout_ms=20, commit_ms=0, sync_ms=0, retention_check_ms=0)
 
 
@@ -103,7 +115,7 @@ async def start(context: FakeContext, web: LedgerWeb) -> AsyncIterator[Start]:
 
     async def begin(codec: Any = CODEC) -> LedgerRunner:
         cache = Cache(1 << 20)
-        runner = LedgerRunner(3, context, SETTINGS, codec, web, cache)
+        runner = LedgerRunner(3, context, SETTINGS, codec, web, cache, PRIVACY)
         await runner.start()
         running.append((runner, asyncio.create_task(runner.run())))
         return runner
@@ -199,6 +211,45 @@ async def test_what_the_log_lost_is_counted(
     assert web._mine[3][0].totals()[0].lost_records == 3
 
 
+async def test_who_is_forgotten_is_not_kept_again_whatever_comes_or_is_read_again(
+    context: FakeContext, web: LedgerWeb, start: Start
+) -> None:
+    context.append(ROUTED, outcome(0), decision(0, entry("held", "e9"), recipient_id="bob"))
+    runner = await start()
+    await eventually(lambda: totals_of(web).get("held"))
+    context.append(erasure("ann"), erasure("zoe", names=Pseudonyms(PrivacySettings())))
+    queries = web._mine[3][0]
+    await eventually(lambda: not queries.timeline("ann", None, 5).items)
+    assert len(queries.timeline("bob", None, 5).items) == 1
+    context.append(receipt(0), decision(2, entry("held", "late")))
+    await eventually(lambda: totals_of(web).get("held") == 2 and totals_of(web)["receipt:seen"])
+    assert not queries.timeline("ann", None, 5).items
+    await runner.stop(graceful=True)
+
+    folder = Path(context.settings.data_folder) / "ledger" / "3"
+    shutil.rmtree(folder)
+    await start()
+    await eventually(web._mine[3][1])
+    assert not web._mine[3][0].timeline("ann", None, 5).items
+    assert totals_of(web)["held"] == 2, "counted, and not kept"
+    context.append(erasure("ann", at_ms=T0 + 1, lifted=True))
+    context.append(decision(9, entry("held", "back"), at_ms=T0 + 2))
+    await eventually(lambda: web._mine[3][0].timeline("ann", None, 5).items)
+
+
+def erasure(
+    name: str, at_ms: int = T0, lifted: bool = False, names: Pseudonyms | None = None
+) -> FakeRecord:
+    names = names or Pseudonyms(PRIVACY)
+    fields = {
+        "recipient_hash": names.of(name).hex(),
+        "sealed": names.seal(name),
+        "forgotten_at_ms": at_ms,
+        "lifted": lifted,
+    }
+    return FakeRecord(topics.ERASURES, 0, CODEC.encode("erasure", fields))
+
+
 async def test_waits_for_the_registry_and_loses_nothing(
     context: FakeContext, web: LedgerWeb, start: Start
 ) -> None:
@@ -236,7 +287,7 @@ def _corrupted(*_: Any) -> None:
     raise OSError("Corruption: block checksum mismatch")
 
 
-def test_the_role_reads_its_three_topics(tmp_path: Path) -> None:
+def test_the_role_reads_its_topics(tmp_path: Path) -> None:
     role = ledger_role(SETTINGS, FakeContext(tmp_path).settings, CODEC, PrivacySettings())
     assert role.name == "ledger"
     assert role.topics == TOPICS
