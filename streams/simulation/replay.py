@@ -149,7 +149,12 @@ class Replay:
         for topic in COMPARED:
             was = self._evidence.records.get((topic, self._partition), ())
             made = self._made[topic]
-            if [(o.key, o.value) for o in made] != [(r.key, r.value) for r in was]:
+            here, there = [(o.key, o.value) for o in made], [(r.key, r.value) for r in was]
+            if topic == topics.DEAD_LETTERS:
+                # A control record may come while others are taken: then the batch had it later
+                # than the order of topics says, which nobody notes, and garbage has no state.
+                here, there = sorted(here, key=repr), sorted(there, key=repr)
+            if here != there:
                 yield (
                     f"partition {self._partition}: {topic} has {len(was)} records, deciding again"
                     f" gives {len(made)}, and they differ"
