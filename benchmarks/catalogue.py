@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from benchmarks import critical, decide, deliver, end_to_end, thin
+from benchmarks import (
+    critical,
+    decide,
+    deliver,
+    end_to_end,
+    growth,
+    http_api,
+    restore,
+    thin,
+    timers,
+)
 from benchmarks.report import Benchmark
 
 BENCHMARKS: tuple[Benchmark, ...] = (
@@ -10,5 +20,9 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     thin.BENCHMARK,
     end_to_end.BENCHMARK,
     critical.BENCHMARK,
+    timers.BENCHMARK,
+    restore.BENCHMARK,
     deliver.BENCHMARK,
+    http_api.BENCHMARK,
+    growth.BENCHMARK,
 )

@@ -13,12 +13,20 @@ from __future__ import annotations
 import asyncio
 import shutil
 import uuid
-from pathlib import Path
 
 from benchmarks import people
 from benchmarks.load import Gate, fill
 from benchmarks.report import Benchmark, Figures, Goal, Options
-from benchmarks.stand import Recording, Stand, Worker, measured, now_ms, open_stand, say
+from benchmarks.stand import (
+    Recording,
+    Stand,
+    Worker,
+    folder_bytes,
+    measured,
+    now_ms,
+    open_stand,
+    say,
+)
 from benchmarks.twins import full_faust
 from streams import topics
 
@@ -26,11 +34,6 @@ GROUP = "flowstate-decide"
 TWIN_EVENTS_MAX = 20_000
 """The twin takes fewer events, over fewer recipients in proportion: as many events for each, so
 the same state."""
-
-
-def folder_bytes(folder: Path) -> int:
-    """Size of all files below a folder."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 async def populated_worker(stand: Stand, recipients: int) -> Worker:

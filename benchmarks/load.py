@@ -55,11 +55,11 @@ class Loader:
         self.flush()
         return count
 
-    def send(self, topic: str, key: bytes, value: bytes) -> None:
-        """Queues one record; waits while the queue is full."""
+    def send(self, topic: str, key: bytes, value: bytes, partition: int = -1) -> None:
+        """Queues one record; waits while the queue is full. ``partition`` -1 is the key's."""
         while True:
             try:
-                self._producer.produce(topic, value, key, on_delivery=self._on_delivery)
+                self._producer.produce(topic, value, key, partition, self._on_delivery)
             except BufferError:
                 self._producer.poll(0.05)
             else:
@@ -127,11 +127,16 @@ def fill(bootstrap: str, records: Iterable[Record]) -> int:
 
 def count_committed(bootstrap: str, topic: str) -> int:
     """Committed records of a topic."""
-    return sum(1 for _ in read_committed(bootstrap, topic))
+    return sum(1 for _ in read_messages(bootstrap, topic))
 
 
 def read_committed(bootstrap: str, topic: str) -> Iterator[bytes]:
     """Values of a topic's committed records, to its end as it is now."""
+    return (message.value() or b"" for message in read_messages(bootstrap, topic))
+
+
+def read_messages(bootstrap: str, topic: str) -> Iterator[Message]:
+    """A topic's committed records, to its end as it is now."""
     consumer = Consumer(
         {
             "bootstrap.servers": bootstrap,
@@ -150,7 +155,7 @@ def read_committed(bootstrap: str, topic: str) -> Iterator[bytes]:
             for message in consumer.consume(10_000, timeout=1.0):
                 error = message.error()
                 if error is None:
-                    yield message.value() or b""
+                    yield message
                 elif error.code() == KafkaError._PARTITION_EOF:
                     ended.add(message.partition())
                 else:

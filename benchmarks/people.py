@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 from streams import topics
@@ -54,6 +55,7 @@ def recipient_id(number: int) -> str:
     return f"member-{number:08d}"
 
 
+@cache
 def writers() -> dict[str, Writer]:
     """Record name -> a function that encodes a mapping of all its fields."""
     current = load_contracts().current

@@ -61,6 +61,15 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+def folder_bytes(folder: Path) -> int:
+    """Size of all files below a folder, which may be changing."""
+    total = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            total += path.stat().st_size
+    return total
+
+
 class Worker:
     """One worker process and what it uses."""
 

@@ -1,0 +1,100 @@
+"""How decide changes as it grows: with recipients, with workers, with partitions.
+
+State of all recipients is laid into the changelog and restored first, so the database is as large
+as it would be. Then the same number of events is worked off, as in ``decide``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+
+from benchmarks import people
+from benchmarks.load import Gate
+from benchmarks.report import Benchmark, Figures, Goal, Options
+from benchmarks.stand import Stand, Worker, folder_bytes, now_ms, open_stand, say
+from benchmarks.state import Lives, lay
+from streams import topics
+
+GROUP = "flowstate-decide"
+SIZES = (10_000, 100_000, 1_000_000, 5_000_000)
+QUICK_SIZES = (1_000, 20_000)
+EVENTS_EACH = 3
+DAY_MS = 86_400_000
+
+
+def size_text(recipients: int) -> str:
+    """``10k``, ``5m``."""
+    return f"{recipients // 1_000_000}m" if recipients >= 1_000_000 else f"{recipients // 1_000}k"
+
+
+async def populated(stand: Stand, recipients: int, workers: int) -> list[Worker]:
+    """Workers that have restored everybody's state."""
+    lives = Lives(recipients=recipients, at_ms=now_ms() - DAY_MS // 2, events_each=EVENTS_EACH)
+    await asyncio.to_thread(lay, stand.bootstrap, stand.partitions, lives)
+    running = [stand.role("decide", f"worker-{number}") for number in range(workers)]
+    await asyncio.gather(*(worker.ready() for worker in running))
+    return running
+
+
+async def worked_off(stand: Stand, workers: list[Worker], events: int, recipients: int) -> Figures:
+    """Rate, CPU and memory over a backlog."""
+    with Gate(stand.bootstrap) as gate:
+        gate.fill(people.events(events, recipients, uuid.uuid4().hex[:8], now_ms()))
+        targets = await stand.watch.ends(topics.EVENTS, stand.partitions)
+        cpu = sum(worker.cpu_s() for worker in workers)
+        began = time.perf_counter()
+        await asyncio.to_thread(gate.open)
+        await stand.until_consumed(GROUP, targets, workers[0])
+        seconds = time.perf_counter() - began
+        cpu = sum(worker.cpu_s() for worker in workers) - cpu
+    return {
+        "events_per_second": events / seconds,
+        "cpu_s_per_100_000": cpu * 100_000 / events,
+        "rss_mb": sum(worker.rss_bytes() for worker in workers) / 2**20,
+    }
+
+
+async def one(recipients: int, partitions: int, workers: int, events: int) -> Figures:
+    """One shape, on a stand of its own."""
+    say(f"{recipients:,} recipients, {partitions} partitions, {workers} workers")
+    async with open_stand(partitions) as stand:
+        running = await populated(stand, recipients, workers)
+        figures = await worked_off(stand, running, events, recipients)
+        for worker in running:
+            await worker.stop()
+        disk = sum(folder_bytes(stand.folder / worker.name) for worker in running)
+    return {**figures, "disk_bytes_per_recipient": disk / recipients}
+
+
+async def measure(options: Options) -> Figures:
+    """One repeat: sizes, then workers, then partitions."""
+    events = options.size(options.events, 500_000, 20_000)
+    sizes: tuple[int, ...] = QUICK_SIZES if options.quick else SIZES
+    if options.recipients:
+        sizes = (options.recipients,)
+    middle = sizes[min(1, len(sizes) - 1)]
+    shapes = {f"{size_text(size)}": (size, 16, 1) for size in sizes}
+    if not options.recipients:
+        shapes |= {"two_workers": (middle, 16, 2), "64_partitions": (middle, 64, 1)}
+    found: Figures = {}
+    for name, (recipients, partitions, workers) in shapes.items():
+        figures = await one(recipients, partitions, workers, events)
+        found |= {f"{name}_{figure}": value for figure, value in figures.items()}
+    smallest, largest = (found[f"{size_text(sizes[at])}_events_per_second"] for at in (0, -1))
+    found["loss_share"] = 1 - largest / smallest
+    return found
+
+
+def run(options: Options) -> Figures:
+    """One repeat, from plain code."""
+    return asyncio.run(measure(options))
+
+
+BENCHMARK = Benchmark(
+    name="growth",
+    what="decide with more recipients, two workers, 64 partitions",
+    run=run,
+    goals=(Goal("loss_share", 0.25, at_least=False),),
+)

@@ -1,0 +1,109 @@
+"""How fast a lost worker's state is back: from the changelog, and by a standby that takes over.
+
+First one worker with an empty folder restores everybody's state. Then a second one joins with a
+copy of each partition, the first is killed while events are offered, and measured is how long it
+takes until events that came after the kill are decided on every partition.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+import uuid
+
+from benchmarks import people
+from benchmarks.load import fill
+from benchmarks.report import Benchmark, Figures, Goal, Options
+from benchmarks.stand import Stand, Worker, folder_bytes, now_ms, open_stand, say
+from benchmarks.state import Lives, lay
+from streams import topics
+
+GROUP = "flowstate-decide"
+RESTORED = re.compile(r"partition \d+: restored (\d+) changelog records in ([0-9.]+) s")
+EVENTS_EACH = 3
+PROBES_PER_PARTITION = 50
+STANDBY = {"ENGINE__STANDBY_REPLICAS": "1"}
+CAUGHT_UP_S_MAX = 300.0
+DAY_MS = 86_400_000
+
+
+def restored(worker: Worker) -> tuple[int, float]:
+    """(records, seconds of the slowest partition), as the worker says."""
+    found = RESTORED.findall(worker.process.output())
+    return sum(int(count) for count, _ in found), max(float(seconds) for _, seconds in found)
+
+
+async def from_changelog(stand: Stand) -> tuple[Worker, Figures]:
+    """A worker that had nothing has everything."""
+    began = time.perf_counter()
+    worker = stand.role("decide", "one", STANDBY)
+    await worker.ready()
+    ready_s = time.perf_counter() - began
+    records, seconds = restored(worker)
+    return worker, {
+        "restore_records": records,
+        "restore_records_per_second": records / seconds,
+        "restore_s": seconds,
+        "start_to_ready_s": ready_s,
+        "restore_rss_mb": worker.rss_bytes() / 2**20,
+    }
+
+
+async def standby_full(stand: Stand, folder_full: int) -> Worker:
+    """A second worker, whose copies are as large as the originals."""
+    worker = stand.role("decide", "two", STANDBY)
+    await worker.ready()
+    deadline = time.monotonic() + CAUGHT_UP_S_MAX
+    while folder_bytes(stand.folder / "two") < folder_full:
+        worker.check()
+        if time.monotonic() > deadline:
+            raise RuntimeError("the standbys have not caught up")
+        await asyncio.sleep(0.5)
+    return worker
+
+
+async def take_over(stand: Stand, survivor: Worker, recipients: int) -> float:
+    """Seconds from now until events that come from now on are decided on every partition."""
+    began = time.perf_counter()
+    count = PROBES_PER_PARTITION * stand.partitions
+    events = people.events(count, recipients, uuid.uuid4().hex[:8], now_ms())
+    await asyncio.to_thread(fill, stand.bootstrap, events)
+    ends = await stand.watch.ends(topics.EVENTS, stand.partitions)
+    await stand.until_consumed(GROUP, ends, survivor)
+    return time.perf_counter() - began
+
+
+async def measure(options: Options) -> Figures:
+    """One repeat."""
+    recipients = options.size(options.recipients, 1_000_000, 20_000)
+    async with open_stand(options.partitions or 16) as stand:
+        say(f"state of {recipients:,} recipients")
+        lives = Lives(recipients=recipients, at_ms=now_ms() - DAY_MS // 2, events_each=EVENTS_EACH)
+        await asyncio.to_thread(lay, stand.bootstrap, stand.partitions, lives)
+        say("restoring")
+        first, figures = await from_changelog(stand)
+        say("a standby")
+        second = await standby_full(stand, folder_bytes(stand.folder / "one") // 3)
+        await take_over(stand, second, recipients)  # both at work, everything warm
+        say("the first one is killed")
+        first.process.kill()
+        figures["takeover_after_kill_s"] = await take_over(stand, second, recipients)
+        await second.stop()
+    return figures
+
+
+def run(options: Options) -> Figures:
+    """One repeat, from plain code."""
+    return asyncio.run(measure(options))
+
+
+BENCHMARK = Benchmark(
+    name="restore",
+    what="state from the changelog, and a standby's take-over after a kill",
+    run=run,
+    goals=(
+        Goal("restore_records_per_second", 150_000),
+        Goal("takeover_after_kill_s", 10, at_least=False),
+    ),
+)
