@@ -23,6 +23,7 @@ from streams.core import (
     ids,
     intake,
     limits,
+    offers,
     preferences,
     quiet_hours,
     receipts,
@@ -47,8 +48,8 @@ from streams.core.model import (
     RecipientState,
     Wake,
 )
-from streams.core.policy import Policy
-from streams.core.terms import FROM_THE_START, Course
+from streams.core.policy import Category, Policy
+from streams.core.terms import FROM_THE_START, Course, Offer
 from streams.core.turn import Turn
 
 
@@ -124,29 +125,16 @@ def settle(turn: Turn, notification: Notification, course: Course = FROM_THE_STA
 
     ``course`` says what happened to it before (a step of an escalation, a channel that failed).
     """
-    policy, now_ms, choices = turn.policy, turn.now_ms, turn.profile.preferences
+    now_ms, choices = turn.now_ms, turn.profile.preferences
     critical = notification.priority == "critical"
-
-    # 3. expired, stopped
-    category = policy.categories.get(notification.category)
+    category = turn.policy.categories.get(notification.category)
     if category is None:
         return turn.bury(notification, "unknown_category", {"category": notification.category})
-    if notification.expires_at_ms <= now_ms:
-        return turn.end(notification, course, "expired", "expired")
-    if policy.kills and (switch := _killed(policy, notification)):
-        return turn.end(notification, course, "dropped", "killed", {"switch": switch})
 
-    # 4. suppression, 5. preferences
-    if forbidden := suppression.of_everything(turn.profile, category.name, now_ms):
-        inputs = {"scope": forbidden.scope}
-        return turn.end(notification, course, "suppressed", forbidden.reason, inputs)
-    usable = routing.offers(turn, category, course)
+    # 3. expired, stopped, 4. suppression, 5. preferences
+    usable = _wanted(turn, notification, category, course)
     if not usable:
-        return turn.end(notification, course, *routing.why_none(turn, category, course))
-    if choices.muted and not critical and not category.mandatory:
-        rule = digest.rule_for(category, choices)
-        if muted := preferences.muted_by(notification, choices, rule):
-            return turn.end(notification, course, "suppressed", "muted", {"muted": muted})
+        return None
     if notification.members:
         notification = gather.still_wanted(turn, notification, category.mandatory)
         if not notification.count:
@@ -177,6 +165,36 @@ def settle(turn: Turn, notification: Notification, course: Course = FROM_THE_STA
     if course.is_new:
         gather.remember_send(turn, notification, category)
     return routing.send(turn, notification, category, allowed, course)
+
+
+def _wanted(
+    turn: Turn, notification: Notification, category: Category, course: Course
+) -> list[Offer]:
+    """Rules 3 to 5: the channels that may be used; empty when one of them has ended it."""
+    policy, now_ms, choices = turn.policy, turn.now_ms, turn.profile.preferences
+
+    # 3. expired, stopped
+    if notification.expires_at_ms <= now_ms:
+        turn.end(notification, course, "expired", "expired")
+        return []
+    if policy.kills and (switch := _killed(policy, notification)):
+        turn.end(notification, course, "dropped", "killed", {"switch": switch})
+        return []
+
+    # 4. suppression, 5. preferences
+    if forbidden := suppression.of_everything(turn.profile, category.name, now_ms):
+        inputs = {"scope": forbidden.scope}
+        turn.end(notification, course, "suppressed", forbidden.reason, inputs)
+        return []
+    usable = offers.usable_now(turn, category, course)
+    if not usable:
+        turn.end(notification, course, *offers.why_none(turn, category, course))
+    elif choices.muted and notification.priority != "critical" and not category.mandatory:
+        rule = digest.rule_for(category, choices)
+        if muted := preferences.muted_by(notification, choices, rule):
+            turn.end(notification, course, "suppressed", "muted", {"muted": muted})
+            return []
+    return usable
 
 
 def _killed(policy: Policy, notification: Notification) -> str | None:

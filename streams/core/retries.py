@@ -11,21 +11,15 @@ from msgspec.structs import replace
 
 from streams.core import (
     cancel,
-    digest,
-    preferences,
-    quiet_hours,
+    offers,
+    resend,
     retry,
     routing,
-    sizes,
-    suppression,
 )
-from streams.core.model import DeadLetter, Delivery, Destination, Feedback, Retry, Verdict
+from streams.core.model import Delivery, Feedback, Retry
 from streams.core.policy import Category
 from streams.core.terms import Course
 from streams.core.turn import Settle, Turn
-
-Blocked = tuple[Verdict, str, dict[str, str]]
-"""(verdict, reason, inputs) of the rule that no longer allows a delivery."""
 
 
 def on_feedback(turn: Turn, feedback: Feedback, settle: Settle) -> None:
@@ -44,29 +38,31 @@ def on_feedback(turn: Turn, feedback: Feedback, settle: Settle) -> None:
     if status == "retry" or (status == "ambiguous" and delivery.on_ambiguous == "resend"):
         _schedule(turn, feedback, answer)
     elif status == "ambiguous":
-        _conclude(turn, delivery, "dropped", "ambiguous_given_up", answer)
+        resend.conclude_delivery(turn, delivery, "dropped", "ambiguous_given_up", answer)
     elif status == "unregistered":
         _unregister(turn, feedback, settle)
     elif status == "stale" and stale_count > turn.policy.bounds.stale_max:
         inputs = {"times": str(stale_count), "answer": feedback.reason}
-        _give_up(turn, delivery, "stale_exhausted", inputs)
+        resend.give_up(turn, delivery, "stale_exhausted", inputs)
     elif status == "stale":
         again = replace(delivery, epoch=delivery.epoch + 1)
-        _send_again(turn, again, "decided_again", answer)
+        resend.send_again(turn, again, "decided_again", answer)
     elif status == "redrive":
-        _send_again(turn, replace(delivery, attempt=1), "redriven", {})
+        resend.send_again(turn, replace(delivery, attempt=1), "redriven", {})
     elif status == "killed":
-        _conclude(turn, delivery, "dropped", "killed", {"switch": feedback.reason})
+        resend.conclude_delivery(turn, delivery, "dropped", "killed", {"switch": feedback.reason})
     elif status == "rejected":
         replaced = feedback.reason == "collapsed"
-        _conclude(turn, delivery, "dropped", "replaced" if replaced else "rejected", answer)
+        resend.conclude_delivery(
+            turn, delivery, "dropped", "replaced" if replaced else "rejected", answer
+        )
 
 
 def release_retry(turn: Turn, waiting: Retry) -> None:
     """Makes the next attempt of a delivery, if every rule still allows it."""
     again = replace(waiting.delivery, attempt=waiting.delivery.attempt + 1)
     inputs = {"attempt": str(again.attempt), "answer": waiting.reason}
-    _send_again(turn, again, "retried", inputs)
+    resend.send_again(turn, again, "retried", inputs)
 
 
 def _schedule(turn: Turn, feedback: Feedback, answer: dict[str, str]) -> None:
@@ -74,129 +70,14 @@ def _schedule(turn: Turn, feedback: Feedback, answer: dict[str, str]) -> None:
     category = turn.policy.categories.get(delivery.category) or Category(delivery.category)
     rule = category.retry
     if why := cancel.meanwhile(turn, delivery):
-        return _conclude(turn, delivery, "cancelled", why, answer)
+        return resend.conclude_delivery(turn, delivery, "cancelled", why, answer)
     if delivery.attempt >= rule.attempts_max:
         inputs = {"attempts": str(delivery.attempt), "answer": feedback.reason}
-        return _give_up(turn, delivery, "attempts_exhausted", inputs)
+        return resend.give_up(turn, delivery, "attempts_exhausted", inputs)
     due_ms = retry.due_ms(rule, feedback, turn.now_ms)
     if due_ms >= delivery.expires_at_ms:
-        return _conclude(turn, delivery, "expired", "expired", answer)
-    return _wait(turn, delivery, due_ms, "retry_scheduled", feedback.reason, answer)
-
-
-def _wait(
-    turn: Turn, delivery: Delivery, due_ms: int, code: str, answer: str, inputs: dict[str, str]
-) -> None:
-    """Lets a delivery wait for its next attempt, if there is room."""
-    bounds, waiting = turn.policy.bounds, turn.waiting.retries
-    size = sizes.delivery_bytes(delivery)
-    if len(waiting) >= bounds.retries_max or not turn.has_room(size):
-        limit = f"{bounds.retries_max} or {bounds.waiting_bytes_max} bytes"
-        return _give_up(turn, delivery, "retries_overflow", {**inputs, "limit": limit})
-    waits_for = "" if code == "retry_scheduled" else code
-    turn.wait(retries=(*waiting, Retry(delivery, due_ms, answer, size, waits_for)))
-    return _conclude(turn, delivery, "retrying", code, inputs, due_ms)
-
-
-def _send_again(turn: Turn, delivery: Delivery, reason: str, inputs: dict[str, str]) -> None:
-    """Rules 3 to 6 on one delivery; then it leaves once more, with fresh times."""
-    now_ms, choices = turn.now_ms, turn.profile.preferences
-    if delivery.expires_at_ms <= now_ms:
-        return _conclude(turn, delivery, "expired", "expired", inputs)
-    category = turn.policy.categories.get(delivery.category)
-    if category is None:
-        inputs = {**inputs, "category": delivery.category}
-        return _give_up(turn, delivery, "unknown_category", inputs)
-    destination = _destination_of(turn, delivery)
-    if blocked := _blocked(turn, delivery, category, destination):
-        verdict, why, extra = blocked
-        return _conclude(turn, delivery, verdict, why, {**inputs, **extra})
-    assert destination is not None, "a delivery without its destination is blocked"
-    if delivery.priority != "critical":
-        until_ms, why = _quiet(turn, delivery, category)
-        if why == "quiet_hours" and category.quiet_action == "drop":
-            return _conclude(turn, delivery, "dropped", why, {**inputs, "zone": choices.zone})
-        if why and until_ms >= delivery.expires_at_ms:
-            return _conclude(turn, delivery, "expired", "expired", inputs)
-        if why:
-            not_yet_made = replace(delivery, attempt=delivery.attempt - 1)
-            inputs = {**inputs, "zone": choices.zone}
-            return _wait(turn, not_yet_made, until_ms, why, inputs.get("answer", reason), inputs)
-    notification = routing.notification_of(delivery)
-    fresh = replace(
-        routing.readdressed(delivery, destination),
-        decided_at_ms=now_ms,
-        valid_until_ms=routing.valid_until(turn, category, notification, delivery.channel),
-        locale=choices.locale,
-        policy_version=turn.policy.version,
-    )
-    turn.deliveries.append(fresh)
-    return turn.conclude(
-        notification, "delivering", reason, inputs, deliveries=(routing.sent_of(fresh),)
-    )
-
-
-def _quiet(turn: Turn, delivery: Delivery, category: Category) -> tuple[int, str]:
-    """(until when, reason code) when it is not the time to send this; else (0, "")."""
-    now_ms, choices = turn.now_ms, turn.profile.preferences
-    if choices.snooze_until_ms > now_ms:
-        return choices.snooze_until_ms, "snoozed"
-    if category.quiet_action == "downgrade" and delivery.channel in category.downgrade_to:
-        return 0, ""
-    until_ms = quiet_hours.quiet_until(choices, now_ms)
-    if until_ms is None:
-        return 0, ""
-    span_ms = turn.policy.release_jitter_ms
-    until_ms = quiet_hours.release_at(
-        choices, until_ms, delivery.expires_at_ms, turn.recipient_id, span_ms
-    )
-    return until_ms, "quiet_hours"
-
-
-def _blocked(
-    turn: Turn, delivery: Delivery, category: Category, destination: Destination | None
-) -> Blocked | None:
-    """The rule that no longer allows this delivery."""
-    profile, kills = turn.profile, turn.policy.kills
-    if why := cancel.meanwhile(turn, delivery):
-        return "cancelled", why, {}
-    switches = {
-        "all",
-        f"category:{delivery.category}",
-        f"campaign:{delivery.campaign}",
-        f"kind:{delivery.kind}",
-    }
-    if kills and (active := switches & kills):
-        return "dropped", "killed", {"switch": min(active)}
-    if forbidden := suppression.of_everything(profile, delivery.category, turn.now_ms):
-        return "suppressed", forbidden.reason, {"scope": forbidden.scope}
-    if destination is None:
-        return "suppressed", "no_destination", {"channels": delivery.channel}
-    forbidden = suppression.of_destination(profile, destination, delivery.channel, turn.now_ms)
-    if forbidden:
-        return "suppressed", forbidden.reason, {"scope": forbidden.scope}
-    wanted, cell = preferences.wants(category, delivery.channel, profile.preferences)
-    if not wanted:
-        return "suppressed", "opted_out", {"cell": cell}
-    return _muted(turn, delivery, category)
-
-
-def _muted(turn: Turn, delivery: Delivery, category: Category) -> Blocked | None:
-    """What the recipient muted meanwhile."""
-    choices = turn.profile.preferences
-    if not choices.muted or delivery.priority == "critical" or category.mandatory:
-        return None
-    rule = digest.rule_for(category, choices)
-    muted = preferences.muted_by(routing.notification_of(delivery), choices, rule)
-    return None if muted is None else ("suppressed", "muted", {"muted": muted})
-
-
-def _destination_of(turn: Turn, delivery: Delivery) -> Destination | None:
-    """The delivery's destination as the recipient has it now, whatever its address."""
-    for destination in turn.profile.destinations:
-        if destination.destination_id == delivery.destination_id:
-            return destination if destination.kind == delivery.kind else None
-    return None
+        return resend.conclude_delivery(turn, delivery, "expired", "expired", answer)
+    return resend.wait(turn, delivery, due_ms, "retry_scheduled", feedback.reason, answer)
 
 
 def _unregister(turn: Turn, feedback: Feedback, settle: Settle) -> None:
@@ -205,7 +86,7 @@ def _unregister(turn: Turn, feedback: Feedback, settle: Settle) -> None:
     An address registered after the answer is another one, and stays.
     """
     delivery = feedback.delivery
-    known = _destination_of(turn, delivery)
+    known = resend.destination_of(turn, delivery)
     if (
         known is not None
         and known.address == delivery.address
@@ -225,7 +106,7 @@ def _unregister(turn: Turn, feedback: Feedback, settle: Settle) -> None:
     if category is not None and category.route == "first" and _may_fall_back(turn, delivery):
         course = Course(without=delivery.channel, charged=True, reason="fallback")
         return settle(turn, routing.notification_of(delivery), course)
-    _conclude(turn, delivery, "suppressed", "unregistered", inputs)
+    resend.conclude_delivery(turn, delivery, "suppressed", "unregistered", inputs)
     if category is not None and category.route == "escalate":
         _escalate_now(turn, delivery, settle)
     return None
@@ -245,7 +126,7 @@ def _escalate_now(turn: Turn, delivery: Delivery, settle: Settle) -> None:
 def _may_fall_back(turn: Turn, delivery: Delivery) -> bool:
     """Whether another channel takes over: once, and only when the channel has no address left."""
     now_ms, policy = turn.now_ms, turn.policy
-    if routing.open_destinations(turn.profile, delivery.channel, policy, now_ms):
+    if offers.open_destinations(turn.profile, delivery.channel, policy, now_ms):
         return False  # A sibling on the same channel has it already.
     mark = f"{delivery.notification_id}/{delivery.channel}"
     if retry.newest_of(turn.waiting.attempted, mark) is not None:
@@ -256,33 +137,8 @@ def _may_fall_back(turn: Turn, delivery: Delivery) -> bool:
     return True
 
 
-def _give_up(turn: Turn, delivery: Delivery, reason: str, inputs: dict[str, str]) -> None:
-    """A dead letter with the delivery inside: an operator can send it again."""
-    detail = inputs.get("answer", reason)
-    turn.dead_letters.append(DeadLetter(reason, detail, turn.source, delivery))
-    _conclude(turn, delivery, "dead_lettered", reason, inputs)
-
-
 def _without(retries: tuple[Retry, ...], delivery: Delivery) -> tuple[Retry, ...]:
     """Retries without those of this delivery: a newer answer takes their place."""
     if not any(waiting.delivery.delivery_id == delivery.delivery_id for waiting in retries):
         return retries
     return tuple(w for w in retries if w.delivery.delivery_id != delivery.delivery_id)
-
-
-def _conclude(
-    turn: Turn,
-    delivery: Delivery,
-    verdict: Verdict,
-    reason: str,
-    inputs: dict[str, str],
-    until_ms: int | None = None,
-) -> None:
-    turn.conclude(
-        routing.notification_of(delivery),
-        verdict,
-        reason,
-        inputs,
-        until_ms=until_ms,
-        deliveries=(routing.sent_of(delivery),),
-    )

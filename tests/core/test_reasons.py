@@ -17,7 +17,7 @@ USERS = [
 ]
 PLACE_OF_CODE = {
     "conclude": 2, "end": 3, "note": 1, "note_about": 1, "hold": 2, "bury": 1, "Fault": 0,
-    "_conclude": 3, "_give_up": 2, "DeadLetter": 0,
+    "conclude_delivery": 3, "give_up": 2, "DeadLetter": 0,
 }  # fmt: skip
 """Call -> position of the argument that is a reason code."""
 
