@@ -21,10 +21,13 @@ from streams.core.policy import Policy
 from streams.engine.faust_app import EngineApp
 from streams.engine.roles import RoleSpec
 from streams.engine.worker import run_worker
+from streams.ledger.looks import Looks
 from streams.settings import Settings, load
+from streams.web.console.console import Console, console_access
 from streams.web.decide_owners import announced, with_pages
 from streams.web.decide_pages import DecideWeb
 from streams.web.deliver_pages import DeliverPages
+from streams.web.ledger_pages import LedgerWeb
 
 WORKER_ROLES = ("decide", "deliver", "ledger")
 """Roles that own partitions."""
@@ -45,7 +48,7 @@ def role_of(name: str, settings: Settings) -> RoleSpec:
         spec = deliver_role(settings.deliver, codec, pages=providers)
         return announced(spec, engine, topics.deliveries("apns"))
     if name == "ledger":
-        return ledger_role(settings.ledger, settings.engine, codec, settings.privacy)
+        return _ledger_role(settings, codec)
     raise ValueError(f"{name!r} is no role; choose one of {', '.join(WORKER_ROLES)}")
 
 
@@ -60,6 +63,16 @@ def catalogue_of(
         use,
         settings.catalogue_poll_ms,
     )
+
+
+def _ledger_role(settings: Settings, codec: Codec) -> RoleSpec:
+    """The ledger with the pages for people: any of its workers answers for the whole system."""
+    access = console_access(settings.web, settings.api)
+
+    def pages(ledger: LedgerWeb, looks: Looks) -> Console:
+        return Console(settings.web, settings.api, settings.engine, codec, access, ledger, looks)
+
+    return ledger_role(settings.ledger, settings.engine, codec, settings.privacy, access, pages)
 
 
 def run_role(name: str, settings: Settings) -> int:

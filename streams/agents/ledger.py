@@ -16,15 +16,23 @@ import contextlib
 import logging
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, Protocol
 
 from rocksdict import Cache
 
 from streams import topics
 from streams.codec import Codec, DecodeError
 from streams.engine.api import Record, TemporarilyUnavailable
-from streams.engine.roles import Committed, Lane, PartitionContext, RoleSpec, RunnerStatus
+from streams.engine.roles import (
+    Committed,
+    Lane,
+    PartitionContext,
+    RoleSpec,
+    RunnerStatus,
+    WorkerService,
+)
 from streams.engine.settings import EngineSettings
 from streams.ledger.database import is_damage
 from streams.ledger.directory import address_metadata
@@ -35,12 +43,23 @@ from streams.ledger.rows import DAY_MS, Rows, of_decision, of_outcome, of_receip
 from streams.ledger.settings import LedgerSettings
 from streams.ledger.store import LedgerStore
 from streams.privacy import PrivacySettings, Pseudonyms
+from streams.web.access import Access
 from streams.web.ledger_pages import LedgerWeb
 
 log = logging.getLogger(__name__)
 TOPICS = (topics.ERASURES, topics.DECISIONS, topics.OUTCOMES, topics.RECEIPTS)
 _RECORD = {topics.DECISIONS: "decision", topics.OUTCOMES: "outcome", topics.RECEIPTS: "receipt"}
 _ROWS = {"decision": of_decision, "outcome": of_outcome, "receipt": of_receipt}
+
+
+class Pages(WorkerService, Protocol):
+    """Pages that are mounted beside the ledger's own."""
+
+    def mount(self, faust_app: Any) -> None:
+        """Adds them to the worker's web server."""
+
+
+MakePages = Callable[[LedgerWeb, Looks], Pages]
 
 
 class PositionBeyondEndError(Exception):
@@ -310,12 +329,23 @@ class _Every:
 
 
 def ledger_role(
-    settings: LedgerSettings, engine: EngineSettings, codec: Codec, privacy: PrivacySettings
+    settings: LedgerSettings,
+    engine: EngineSettings,
+    codec: Codec,
+    privacy: PrivacySettings,
+    access: Access | None = None,
+    pages: MakePages | None = None,
 ) -> RoleSpec:
-    """The ledger as the engine runs it, with its pages."""
+    """The ledger as the engine runs it. ``pages``: further ones on the same web server."""
     cache = Cache(settings.block_cache_bytes)
     looks = Looks(engine, privacy, codec)
-    web = LedgerWeb(settings, engine, looks)
+    web = LedgerWeb(settings, engine, looks, access)
+    more = () if pages is None else (pages(web, looks),)
+
+    def on_app(faust_app: Any) -> None:
+        web.mount(faust_app)
+        for each in more:
+            each.mount(faust_app)
 
     def runner(partition: int, context: PartitionContext) -> LedgerRunner:
         return LedgerRunner(partition, context, settings, codec, web, cache, privacy)
@@ -324,6 +354,6 @@ def ledger_role(
         name="ledger",
         lanes=(Lane("history", TOPICS, settings.records_max),),
         runner_factory=runner,
-        services=(web, looks),
-        on_app=web.mount,
+        services=(web, looks, *more),
+        on_app=on_app,
     )

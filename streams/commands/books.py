@@ -41,8 +41,10 @@ def explain(
     if what_if is not None:
         return _compare(settings, what_if, url, recipient, event_id, last, as_json)
 
+    secret = settings.ledger.internal_secret
+
     async def ask() -> explaining.ExplainDocument:
-        async with LedgerClient(url) as client:
+        async with LedgerClient(url, internal_secret=secret) as client:
             return await explaining.explain(client, recipient, event_id)
 
     with _ledger_failures(url):

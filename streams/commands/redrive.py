@@ -1,48 +1,26 @@
 """``flowstate redrive``: what ended as a dead letter is tried again, once its cause is mended.
 
-Two kinds of dead letters, two ways back. A *delivery* that ran out of attempts goes to ``feedback``
-as status ``redrive`` with its epoch raised: DECIDE checks every rule again and sends it with the
-ids it always had. A *record* that could not be decided goes back to its own topic and partition
-with its original key and bytes; by now it may be readable (a schema was registered, a category
-added), else it becomes a dead letter again.
+Reads ``dead-letters`` to its end and plans; ``streams/redrive.py`` says what is sent for each.
 
-Invariants: doing it twice changes nothing more (a known epoch is ignored, a known event id is a
-duplicate); of several dead letters of one delivery only the newest counts; nothing is counted as
+Invariants: of several dead letters of one delivery only the newest counts; nothing is counted as
 done before Kafka has acknowledged it.
 """
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import msgspec
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from msgspec.structs import replace
+from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from streams import topics
 from streams.codec import Codec, DecodeError
 from streams.commands.kafka import partition_count
-from streams.core.model import Delivery
+from streams.redrive import Again, again_of, delivery_of, send_again
 
-INPUTS = frozenset((*topics.EVENTS, *topics.CONTROL)) - {topics.TICKS}
 POLL_MS = 500
-HEADER = "flowstate-redriven"
-"""On a record sent back: the dead letter's partition and offset."""
-
-
-class Again(msgspec.Struct, frozen=True):
-    """One record to send: where, and what."""
-
-    topic: str
-    partition: int
-    key: bytes | None
-    value: bytes | None
-    origin: str
-    """``partition/offset`` of the dead letter."""
-    reason: str
 
 
 class RedrivePlan(msgspec.Struct):
@@ -76,63 +54,24 @@ async def plan_redrive(
             continue
         if recipient_id is not None and letter["recipient_id"] != recipient_id:
             continue
-        origin = f"{record.partition}/{record.offset}"
-        if letter["delivery"] is not None:
-            delivery = msgspec.convert(_positional(letter["delivery"]), Delivery)
+        delivery = delivery_of(letter)
+        again = again_of(codec, letter, record.partition, record.offset)
+        if again is None:
+            passed_over += 1
+        elif delivery is None:
+            records.append(again)
+        else:
             known = deliveries.get(delivery.delivery_id)
             passed_over += known is not None
             if known is None or known[0] < delivery.epoch:
-                newest = _feedback(codec, delivery, record.partition, origin, letter["reason"])
-                deliveries[delivery.delivery_id] = (delivery.epoch, newest)
-        elif letter["topic"] in INPUTS:
-            records.append(
-                Again(
-                    letter["topic"], letter["partition"], letter["key"], letter["value"], origin,
-                    letter["reason"],
-                )
-            )  # fmt: skip
-        else:
-            passed_over += 1
-    again = [*(one for _, one in deliveries.values()), *records]
-    return RedrivePlan(again, Counter(one.reason for one in again), passed_over)
+                deliveries[delivery.delivery_id] = (delivery.epoch, again)
+    every = [*(one for _, one in deliveries.values()), *records]
+    return RedrivePlan(every, Counter(one.reason for one in every), passed_over)
 
 
 async def redrive(plan: RedrivePlan, client: Mapping[str, Any]) -> int:
     """Sends it; how many Kafka acknowledged (all, or an error is raised)."""
-    producer = AIOKafkaProducer(**client, enable_idempotence=True, acks="all")
-    await producer.start()
-    try:
-        sent = [
-            await producer.send(
-                one.topic, one.value, one.key, one.partition,
-                headers=[(HEADER, one.origin.encode())],
-            )
-            for one in plan.again
-        ]  # fmt: skip
-        for acknowledged in sent:
-            await acknowledged
-    finally:
-        await producer.stop()
-    return len(sent)
-
-
-def _feedback(codec: Codec, delivery: Delivery, partition: int, origin: str, reason: str) -> Again:
-    """The operator's answer to a delivery: the same ids, the next epoch, no attempt made yet."""
-    now_ms = time.time_ns() // 1_000_000
-    again = replace(delivery, epoch=delivery.epoch + 1, attempt=0)
-    value = codec.encode_feedback(again, "redrive", "redrive", None, now_ms, "operator")
-    return Again(topics.FEEDBACK, partition, delivery.recipient_id.encode(), value, origin, reason)
-
-
-def _positional(mapping: Mapping[str, Any]) -> list[Any]:
-    """A decoded delivery as the list that its struct is encoded as."""
-    fields = [mapping[name] for name in Delivery.__struct_fields__]
-    items = Delivery.__struct_fields__.index("items")
-    fields[items] = [
-        [item["event_id"], item["created_at_ms"], item["actor_id"], item["data"]]
-        for item in fields[items]
-    ]
-    return fields
+    return await send_again(plan.again, client)
 
 
 async def _dead_letters(client: Mapping[str, Any], topic: str) -> AsyncIterator[Any]:

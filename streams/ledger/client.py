@@ -11,6 +11,7 @@ from urllib.parse import quote
 import aiohttp
 import msgspec
 
+from streams.ledger.directory import SECRET_HEADER
 from streams.ledger.documents import Timeline, Totals, Trace
 
 Document = TypeVar("Document")
@@ -27,13 +28,19 @@ class LedgerError(Exception):
 class LedgerClient:
     """Use as ``async with LedgerClient(url) as client``."""
 
-    def __init__(self, url: str, unavailable_s_max: float = UNAVAILABLE_S_MAX) -> None:
+    def __init__(
+        self, url: str, unavailable_s_max: float = UNAVAILABLE_S_MAX, internal_secret: str = ""
+    ) -> None:
+        """``internal_secret``: the configuration's, where the ledger asks who it is."""
         self.url = url.rstrip("/")
+        self._headers = {SECRET_HEADER: internal_secret} if internal_secret else {}
         self._unavailable_s_max = unavailable_s_max
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> LedgerClient:
-        self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=CALL_S_MAX))
+        self._session = aiohttp.ClientSession(
+            timeout=aiohttp.ClientTimeout(total=CALL_S_MAX), headers=self._headers
+        )
         return self
 
     async def __aexit__(

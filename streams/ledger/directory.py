@@ -17,6 +17,9 @@ from aiokafka.errors import KafkaError
 
 from streams import topics
 
+SECRET_HEADER = "Flowstate-Internal"  # noqa: S105 (a name)
+"""With the secret that all workers share, on each question between them."""
+
 
 def address_metadata(url: str) -> str:
     """What an owner commits beside its offsets."""

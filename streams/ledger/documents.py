@@ -52,6 +52,8 @@ class TraceOutcome(msgspec.Struct, frozen=True):
     reason: str
     decided_at_ms: int
     answered_at_ms: int
+    appended_at_ms: int = 0
+    """When Kafka took the (first) event; 0 in answers of workers that did not say."""
     send_ms: float = 0.0
     provider_id: str | None = None
     detail: str = ""

@@ -63,7 +63,9 @@ async def reconcile(
         crossing.check_received(read_received(provider_files))
     if ledger_url is not None:
         wait_ms = settings.ledger_wait_ms_max
-        report.ledger = await compare_ledger(ledger_url, wait_ms, crossing)
+        report.ledger = await compare_ledger(
+            ledger_url, wait_ms, crossing, settings.internal_secret
+        )
     report.seconds = time.monotonic() - started
     return report
 

@@ -21,19 +21,23 @@ finds both. Times are 8 bytes, offsets 8, epoch and attempt 4 each, big endian; 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
 from struct import Struct
 from typing import Any, Literal, NamedTuple
 
 import msgspec
 
+from streams import topics
 from streams.core.ids import event_digest, to_id
 from streams.engine.api import Record
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
 OTHER = "(other)"
+EVENT = "event"
+"""What an event record is counted as, once, with the first verdict on it as the reason."""
+_EVENT_TOPICS = frozenset(topics.EVENTS)
 _U64 = Struct(">Q")
 _TRY = Struct(">II")
 RowKind = Literal["decision", "outcome", "receipt"]
@@ -41,7 +45,8 @@ _KINDS: dict[int, RowKind] = {ord("d"): "decision", ord("o"): "outcome", ord("r"
 
 
 class CountKey(NamedTuple):
-    """What is counted: entries by verdict, answers as ``answer:STATUS``, ``receipt:KIND``."""
+    """What is counted: entries by verdict, answers as ``answer:STATUS``, ``receipt:KIND``, and
+    each event record once as ``event``."""
 
     category: str
     channel: str
@@ -129,6 +134,8 @@ def of_decision(decision: Mapping[str, Any], record: Record) -> Rows:
                 counts[key] += 1
         else:
             counts[CountKey(category, "", entry["verdict"], entry["reason"])] += 1
+    for entry in _verdicts_on_events(decision["entries"]):
+        counts[CountKey(_category(entry), "", EVENT, entry["verdict"])] += 1
     suffix = b"d" + _U64.pack(record.offset)
     return Rows(
         "decision",
@@ -152,6 +159,16 @@ def ids_of_decision(decision: Mapping[str, Any]) -> Iterable[str]:
         for sent in entry["deliveries"]:
             ids[sent["delivery_id"]] = None
     return ids
+
+
+def _verdicts_on_events(entries: Sequence[Mapping[str, Any]]) -> Iterable[Mapping[str, Any]]:
+    """The entry that decided each event record: the last one that the record caused."""
+    found: dict[tuple[str, int], Mapping[str, Any]] = {}
+    for entry in entries:
+        topic = entry["source_topic"]
+        if topic in _EVENT_TOPICS and entry["event_id"] is not None and entry["verdict"] != "noted":
+            found[topic, entry["source_offset"]] = entry
+    return found.values()
 
 
 def _category(entry: Mapping[str, Any]) -> str:

@@ -74,6 +74,8 @@ class ReconcileSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Prefix of the groups: ``<application>-decide`` says how far events were taken."""
     security: dict[str, Any] = {}
     """Passed to every Kafka client as it is."""
+    internal_secret: str = ""
+    """Shown to the ledger that is compared with."""
     registry_url: str | None = None
     """For events in the Confluent wire format; without it their content is not checked."""
     stall_ms_max: int = 30_000
@@ -82,3 +84,6 @@ class ReconcileSettings(msgspec.Struct, frozen=True, kw_only=True):
     problems_shown_max: int = 20
     ledger_wait_ms_max: int = 10_000
     """How long the ledger may take to catch up with what was read."""
+
+    def __repr__(self) -> str:
+        return f"ReconcileSettings(application={self.application!r})"

@@ -130,10 +130,10 @@ async def _show_a_story(stack: Stack, options: DemoOptions, console: Console) ->
     stories = await find_stories({"bootstrap_servers": stack.bootstrap})
     if not stories:
         return
-    first = stories[0]
+    first, secret = stories[0], stack.settings.ledger.internal_secret
     console.print(f"\n$ flowstate explain {first.recipient_id} {first.event_id}", style="bold")
     try:
-        async with LedgerClient(stack.web_urls["ledger"]) as client:
+        async with LedgerClient(stack.web_urls["ledger"], internal_secret=secret) as client:
             document = await explain(client, first.recipient_id, first.event_id)
         render_story(document, console)
     except LedgerError as error:

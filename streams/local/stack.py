@@ -11,6 +11,7 @@ is left running; the order of stopping is the reverse of starting, the broker la
 from __future__ import annotations
 
 import contextlib
+import secrets
 import sys
 import tomllib
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -207,6 +208,7 @@ def _overrides(
     return {
         "clock": plan.clock,
         "data_folder": str(plan.data.absolute() / "workers"),
+        "internal_secret": secrets.token_hex(32),
         "kafka": kafka,
         "registry": {"url": registry_url},
         "providers": providers,

@@ -26,7 +26,8 @@ from aiohttp import web
 
 from streams.api.keys import OPEN_KEY, SCOPES, ApiKey, KeyRing, Scope
 from streams.api.problems import refuse
-from streams.web.internal import SECRET_HEADER, is_this_machine, is_worker
+from streams.ledger.directory import SECRET_HEADER
+from streams.web.internal import is_this_machine, is_worker
 from streams.web.sessions import Sessions
 
 SESSION_COOKIE = "flowstate_session"

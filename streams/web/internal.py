@@ -14,7 +14,8 @@ import ipaddress
 
 from aiohttp import web
 
-SECRET_HEADER = "Flowstate-Internal"  # noqa: S105 (a name)
+from streams.ledger.directory import SECRET_HEADER
+
 HOP_HEADER = "Flowstate-Hop"
 """On a question that was passed on once already: it is never passed on again."""
 NOT_A_WORKER = (

@@ -24,6 +24,8 @@ import msgspec
 from aiohttp import web
 
 from streams import topics
+from streams.api.problems import ProblemError, refuse
+from streams.api.problems import answer as problem_answer
 from streams.core.ids import partition_of
 from streams.engine.settings import EngineSettings
 from streams.ledger.directory import ledger_group
@@ -33,11 +35,13 @@ from streams.ledger.metrics import LedgerMetrics
 from streams.ledger.queries import LedgerQueries
 from streams.ledger.settings import LedgerSettings
 from streams.partitioning import partition_of_recipient
-from streams.web.internal import HOP_HEADER
+from streams.web.access import Access, access_of
+from streams.web.internal import HOP_HEADER, NOT_A_WORKER
 from streams.web.owners import Owners
 from streams.web.worker_directory import WorkerDirectory, own_url
 
 Answer = Callable[[LedgerQueries], Any]
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _HOURS_DEFAULT = 24
 
 
@@ -51,8 +55,16 @@ class _About(msgspec.Struct):
 class LedgerWeb:
     """The pages of one ledger worker. A ``WorkerService``: started once, shared by all runners."""
 
-    def __init__(self, settings: LedgerSettings, engine: EngineSettings, looks: LookLog) -> None:
+    def __init__(
+        self,
+        settings: LedgerSettings,
+        engine: EngineSettings,
+        looks: LookLog,
+        access: Access | None = None,
+    ) -> None:
+        """Without an ``access`` there are no keys: only this machine is answered."""
         self._looks = looks
+        self._access = access or access_of("", settings.internal_secret, b"", 0)
         self._settings = settings
         self._engine = engine
         self.metrics = LedgerMetrics()
@@ -86,12 +98,27 @@ class LedgerWeb:
     def routes(self) -> list[web.RouteDef]:
         """The pages as aiohttp knows them."""
         return [
-            web.get("/v1/recipients/{recipient_id}/timeline", self.timeline),
-            web.get("/v1/notifications/{public_id}", self.notification),
-            web.get("/v1/events/{recipient_id}/{event_id}", self.event),
-            web.get("/v1/totals", self.totals),
-            web.get("/v1/reasons", self.reasons),
+            web.get("/v1/recipients/{recipient_id}/timeline", self._guarded(self.timeline)),
+            web.get("/v1/notifications/{public_id}", self._guarded(self.notification)),
+            web.get("/v1/events/{recipient_id}/{event_id}", self._guarded(self.event)),
+            web.get("/v1/totals", self._guarded(self.totals)),
+            web.get("/v1/reasons", self._guarded(self.reasons)),
         ]
+
+    def _guarded(self, handler: Handler) -> Handler:
+        """Only for whoever may read; and only a worker may say that it passes a question on."""
+
+        async def handle(request: web.Request) -> web.StreamResponse:
+            try:
+                asker = self._access.require(request, "read")
+                if HOP_HEADER in request.headers and asker.how not in ("worker", "open"):
+                    raise refuse("forbidden", NOT_A_WORKER)
+            except ProblemError as error:
+                return problem_answer(error.problem)
+            request[WHO] = asker.key.key_id
+            return await handler(request)
+
+        return handle
 
     def take_over(
         self, partition: int, queries: LedgerQueries, is_ready: Callable[[], bool]
@@ -172,13 +199,16 @@ class LedgerWeb:
     async def _answer(
         self, page: str, request: web.Request, partition: int, answer: Answer
     ) -> web.Response:
-        response = await self._answer_or_pass_on(request, partition, answer)
+        is_hop = HOP_HEADER in request.headers
+        response = await self.read(partition, request.raw_path, answer, is_hop=is_hop)
         self.metrics.queries.labels(page, str(response.status)).inc()
         return response
 
-    async def _answer_or_pass_on(
-        self, request: web.Request, partition: int, answer: Answer
+    async def read(
+        self, partition: int, path_and_query: str, answer: Answer, *, is_hop: bool = False
     ) -> web.Response:
+        """The owner's answer: this worker's, or another's to the same path. No look is recorded:
+        whoever shows it to somebody does that."""
         mine = self._mine.get(partition)
         if mine is not None:
             queries, is_ready = mine
@@ -188,18 +218,31 @@ class LedgerWeb:
             if found is None:
                 return _json({"error": "nothing is recorded about it"}, status=404)
             return _json(found)
-        if HOP_HEADER in request.headers:
+        if is_hop:
             return self._not_now(f"partition {partition} is not here any more")
         url = (await self._owners.all()).get(partition)
         if url is None or url == self.url:
             return self._not_now(f"partition {partition} has no owner")
-        passed_on = await self._owners.ask(url, request.raw_path)
+        passed_on = await self._owners.ask(url, path_and_query)
         return passed_on or self._not_now(f"the owner of partition {partition} does not answer")
 
     async def _everywhere(
         self, page: str, request: web.Request, counts_of: Callable[[LedgerQueries], list[Count]]
     ) -> web.Response:
         """Local partitions, and those of every other worker unless asked by one."""
+        is_hop = HOP_HEADER in request.headers
+        totals = await self.read_everywhere(request.raw_path, counts_of, is_hop=is_hop)
+        self.metrics.queries.labels(page, "200").inc()
+        return _json(totals)
+
+    async def read_everywhere(
+        self,
+        path_and_query: str,
+        counts_of: Callable[[LedgerQueries], list[Count]],
+        *,
+        is_hop: bool = False,
+    ) -> Totals:
+        """Counts over all partitions that answer."""
         states: dict[int, PartitionTotals] = {}
         counts: Counter[Count] = Counter()
         for queries, is_ready in list(self._mine.values()):
@@ -207,11 +250,11 @@ class LedgerWeb:
                 state, _ = queries.totals()
                 states[state.partition] = state
                 _add(counts, counts_of(queries))
-        if HOP_HEADER not in request.headers:
+        if not is_hop:
             owners = await self._owners.all()
             elsewhere = {url for p, url in owners.items() if p not in self._mine} - {self.url}
             asked: list[Awaitable[web.Response | None]] = [
-                self._owners.ask(url, request.raw_path) for url in sorted(elsewhere)
+                self._owners.ask(url, path_and_query) for url in sorted(elsewhere)
             ]
             for answer in await asyncio.gather(*asked):
                 if answer is None or answer.status != 200 or not isinstance(answer.body, bytes):
@@ -221,13 +264,11 @@ class LedgerWeb:
                 if states.keys().isdisjoint(state.partition for state in other.partitions):
                     states.update((state.partition, state) for state in other.partitions)
                     _add(counts, other.counts)
-        totals = Totals(
+        return Totals(
             [states[partition] for partition in sorted(states)],
             [msgspec.structs.replace(key, count=n) for key, n in sorted(counts.items(), key=str)],
             len(states) == self._engine.partitions,
         )
-        self.metrics.queries.labels(page, "200").inc()
-        return _json(totals)
 
     async def _note(
         self, request: web.Request, what: str, recipient_id: str, subject_id: str | None = None

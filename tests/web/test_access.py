@@ -10,8 +10,8 @@ from aiohttp.test_utils import make_mocked_request
 
 from streams.api import keys
 from streams.api.problems import ProblemError
+from streams.ledger.directory import SECRET_HEADER
 from streams.web.access import SESSION_COOKIE, Access
-from streams.web.internal import SECRET_HEADER
 from streams.web.sessions import Sessions
 
 NOW = 1_700_000_000_000

@@ -18,8 +18,8 @@ from streams.core.model import Preferences, Profile
 from streams.core.policy import Category, Policy
 from streams.engine.log_writer import NotWritten, OutRecord, Placed, Written
 from streams.engine.settings import EngineSettings
+from streams.ledger.directory import SECRET_HEADER
 from streams.web.decide_pages import DecideWeb
-from streams.web.internal import SECRET_HEADER
 from streams.web.pending import AGE_S_MAX, PendingChanges
 from streams.web.preference_rules import etag
 
