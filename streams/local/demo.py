@@ -139,7 +139,9 @@ async def _show_a_story(stack: Stack, options: DemoOptions, console: Console) ->
     except LedgerError as error:
         console.print(f"the ledger cannot be asked: {error}", style="red")
     if options.keep:
-        console.print("\nMore of this run:")
+        console.print("\nThis and more of the run, in a browser:")
+        show_stories(stories, "", console, stack)
+        console.print("\nIn a terminal:")
         show_stories(stories[1:], f"--config {stack.config_file}", console)
     else:
         console.print(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from urllib.parse import quote
 
 from rich.console import Console
 
@@ -17,6 +18,7 @@ def show_stack(stack: Stack, console: Console) -> None:
         "",
         f"[bold]Flowstate is up.[/bold] Ctrl-C stops it; the data stays in {stack.plan.data}.",
         "",
+        f"  [bold]Pages             {stack.web_urls['ledger']}/overview[/bold]   (in a browser)",
         f"  Kafka             {stack.bootstrap}",
         f"  schema registry   {stack.registry_url}",
         f"  providers         {stack.providers_url}/received   (what has reached them)",
@@ -37,8 +39,21 @@ def show_stack(stack: Stack, console: Console) -> None:
         console.print(line, soft_wrap=True)
 
 
-def show_stories(stories: Sequence[Story], options: str, console: Console) -> None:
-    """Commands that explain events of a run; ``options`` are added to each."""
+def story_url(stack: Stack, story: Story) -> str:
+    """The page that tells a story."""
+    recipient, event = (quote(part, safe="") for part in (story.recipient_id, story.event_id))
+    return f"{stack.web_urls['ledger']}/recipients/{recipient}/events/{event}"
+
+
+def show_stories(
+    stories: Sequence[Story], options: str, console: Console, stack: Stack | None = None
+) -> None:
+    """Commands that explain events of a run; ``options`` are added to each. With a stack that
+    stays up, the pages that do."""
     for story in stories:
+        if stack is not None:
+            url = story_url(stack, story)
+            console.print(f"  {url}   [dim]# {story.about}[/dim]", soft_wrap=True)
+            continue
         command = f"flowstate explain {story.recipient_id} {story.event_id} {options}".rstrip()
         console.print(f"  {command}   [dim]# {story.about}[/dim]", soft_wrap=True)

@@ -16,6 +16,8 @@ from streams.agents.ledger import TOPICS, LedgerRunner, PositionBeyondEndError, 
 from streams.engine.api import Record, TemporarilyUnavailable
 from streams.engine.roles import Committed
 from streams.engine.settings import EngineSettings
+from streams.ledger.documents import Count
+from streams.ledger.rows import EVENT
 from streams.ledger.settings import LedgerSettings
 from streams.ledger.store import LedgerStore
 from streams.privacy import PrivacySettings, Pseudonyms
@@ -126,9 +128,13 @@ async def start(context: FakeContext, web: LedgerWeb) -> AsyncIterator[Start]:
         await task
 
 
+def counts_of(web: LedgerWeb) -> list[Count]:
+    return web._mine[3][0].totals()[1]
+
+
 def totals_of(web: LedgerWeb) -> dict[str, int]:
     queries, _ = web._mine[3]
-    return {count.what: count.count for count in queries.totals()[1]}
+    return {c.what: c.count for c in queries.totals()[1] if c.what != EVENT}
 
 
 ROUTED = decision(0, entry("delivering", deliveries=(sent(),), at=0))
@@ -142,6 +148,7 @@ async def test_files_what_is_there_and_what_comes(
     assert not runner._is_ready()
     await eventually(web._mine[3][1])
     assert totals_of(web) == {"delivering": 1, "answer:accepted": 1}
+    assert [(c.reason, c.count) for c in counts_of(web) if c.what == EVENT] == [("delivering", 1)]
     context.append(receipt(0))
     await eventually(lambda: totals_of(web).get("receipt:seen"))
     assert context.progressed >= 2

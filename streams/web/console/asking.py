@@ -7,6 +7,8 @@ the page.
 
 from __future__ import annotations
 
+import asyncio
+import time
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -27,6 +29,9 @@ from streams.web.recipient_view import RecipientDocument
 from streams.web.table_view import TablePage
 
 Document = TypeVar("Document")
+COUNTS_KEPT_S = 0.9
+"""How long the counts of a day are shown again; those of a month thirty times as long."""
+COUNTS_MAX = 16
 
 
 class Asking:
@@ -38,6 +43,8 @@ class Asking:
         self._ledger = ledger
         self._states = states
         self._looks = looks
+        self._counts: dict[int, tuple[float, Totals]] = {}
+        self._counting = asyncio.Lock()
         self.partitions = partitions
 
     async def note(
@@ -98,7 +105,22 @@ class Asking:
         return await self._read(partition, path, lambda q: q.event(recipient_id, event_id), Trace)
 
     async def counts(self, hours: int) -> Totals:
-        """Counts by hour, over all partitions that answer."""
+        """Counts by hour, over all partitions that answer; a moment old, longer for longer times.
+
+        Reading a month takes a while, and live pages ask again and again.
+        """
+        async with self._counting:
+            known = self._counts.get(hours)
+            if known is not None and time.monotonic() < known[0]:
+                return known[1]
+            totals = await self._count(hours)
+            if len(self._counts) >= COUNTS_MAX:
+                del self._counts[next(iter(self._counts))]
+            kept_s = COUNTS_KEPT_S * max(1.0, hours / 24)
+            self._counts[hours] = time.monotonic() + kept_s, totals
+            return totals
+
+    async def _count(self, hours: int) -> Totals:
         return await self._ledger.read_everywhere(
             f"/v1/reasons?hours={hours}", lambda queries: queries.reasons(hours)
         )

@@ -43,7 +43,11 @@ from streams.web.ledger_pages import LedgerWeb
 from streams.web.settings import WebSettings
 
 STATIC = Path(__file__).resolve().parent / "static"
-STATIC_TYPES = {"console.css": "text/css", "console.js": "text/javascript"}
+STATIC_TYPES = {
+    "console.css": "text/css",
+    "console.js": "text/javascript",
+    "icon.svg": "image/svg+xml",
+}
 FORMAT = Parameter(
     "format", "query", "html, json or csv (listings), over what Accept and .json say."
 )

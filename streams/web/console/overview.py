@@ -201,7 +201,7 @@ def _charts(counts: Sequence[Count], times_ms: list[int], slot_ms: int) -> list[
             ),
         ),
         chart(
-            "Answers of providers that were no yes",
+            "Answers of providers: failed or refused",
             gather(
                 lambda c: c.what.startswith("answer:") and c.what != "answer:accepted",
                 lambda c: c.reason,

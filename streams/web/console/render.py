@@ -75,7 +75,7 @@ def number(value: float | None) -> str:
     """A number with thousands apart; a dash for none."""
     if value is None:
         return NONE
-    return f"{value:,}" if isinstance(value, int) or value == int(value) else f"{value:,.1f}"
+    return f"{int(value):,}" if value == int(value) else f"{value:,.1f}"
 
 
 def size(count: int | None) -> str:
