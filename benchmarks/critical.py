@@ -16,6 +16,7 @@ from benchmarks import people
 from benchmarks.delivering import (
     GROUPS,
     DeliveringStand,
+    batch_figures,
     latencies,
     latency_figures,
     offered,
@@ -33,13 +34,16 @@ WARM_S = 2.0
 
 async def critical(running: DeliveringStand, prefix: str, offer: Offer) -> Figures:
     """Offers critical events; their latencies."""
+    batches = await running.batches()
     given = await offered(running.stand, offer)
+    more = batch_figures(batches, await running.batches())
     left = await bulk_left(running)
     await running.drained(critical_only=True)
     found, _ = latencies(
         running.stand.bootstrap, given.began_ms + int(WARM_S * 1000), given.ended_ms
     )
     figures = latency_figures({k: v for k, v in found.items() if "critical" in k}, prefix)
+    figures |= {prefix + name: value for name, value in more.items()}
     return {**figures, f"{prefix}bulk_left": left}
 
 

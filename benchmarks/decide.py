@@ -15,7 +15,7 @@ import shutil
 import uuid
 
 from benchmarks import people
-from benchmarks.load import Gate, fill
+from benchmarks.load import Gate, fill, read_committed
 from benchmarks.report import Benchmark, Figures, Goal, Options
 from benchmarks.stand import (
     Recording,
@@ -29,8 +29,11 @@ from benchmarks.stand import (
 )
 from benchmarks.twins import full_faust
 from streams import topics
+from streams.codec import Codec
 
 GROUP = "flowstate-decide"
+ACCOUNTED_EVENTS_MAX = 200_000
+"""Of so many events each is looked for among the decisions afterwards."""
 TWIN_EVENTS_MAX = 20_000
 """The twin takes fewer events, over fewer recipients in proportion: as many events for each, so
 the same state."""
@@ -73,7 +76,21 @@ async def product(stand: Stand, options: Options, events: int, recipients: int) 
     dead = await stand.watch.ends((topics.DEAD_LETTERS,), stand.partitions)
     figures["dead_letters"] = sum(dead.values())
     await worker.stop()
+    if events <= ACCOUNTED_EVENTS_MAX:
+        figures["events_unaccounted"] = await asyncio.to_thread(unaccounted, stand, events)
     return figures
+
+
+def unaccounted(stand: Stand, events: int) -> int:
+    """Events of which no decision speaks. Every one of them must be spoken of."""
+    codec = Codec()
+    seen = set()
+    for value in read_committed(stand.bootstrap, topics.DECISIONS):
+        for entry in codec.decode("decision", value)["entries"]:
+            if entry["source_topic"] in topics.EVENTS:
+                place = entry["source_topic"], entry["source_partition"], entry["source_offset"]
+                seen.add(place)
+    return events - len(seen)
 
 
 async def measure(options: Options) -> Figures:
@@ -107,5 +124,6 @@ BENCHMARK = Benchmark(
         Goal("ratio_to_twin", 8),
         Goal("cpu_s_per_100_000", 2.5, at_least=False),
         Goal("dead_letters", 0, at_least=False),
+        Goal("events_unaccounted", 0, at_least=False),
     ),
 )

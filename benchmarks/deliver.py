@@ -24,6 +24,7 @@ from typing import Any
 
 import aiohttp
 import msgspec
+import psutil
 
 from benchmarks.load import Gate
 from benchmarks.report import Benchmark, Figures, Goal, Options
@@ -57,6 +58,11 @@ class NullProvider:
         )  # fmt: skip
         assert self._process.stdout is not None
         self.http2, self.http1 = json.loads(self._process.stdout.readline())
+
+    def cpu_s(self) -> float:
+        """Seconds of CPU that it has used."""
+        times = psutil.Process(self._process.pid).cpu_times()
+        return float(times.user + times.system)
 
     async def say(self, what: str) -> int:
         """``away``, ``back`` or ``count``; how many requests it has answered."""

@@ -1,4 +1,7 @@
-"""A stand that delivers: decide and deliver workers, and a local APNs over HTTP/2 and TLS.
+"""A stand that delivers: decide and deliver workers, and an APNs that answers at once.
+
+The provider is ``null_provider.py``: real HTTP/2 over TLS in a process of its own, which costs as
+little as it can of the machine that everything shares.
 
 Latency is from the moment Kafka took an event (its append time) to the moment the provider's
 answer was there, as the ``outcomes`` topic says. Only what was sent at once counts: digests and
@@ -9,47 +12,53 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import tomllib
 from collections.abc import AsyncIterator, Mapping, Sequence
 
 import msgspec
 
 from benchmarks import people
+from benchmarks.deliver import NullProvider, configuration
 from benchmarks.load import fill, read_committed
 from benchmarks.offer import Offer, Offered
 from benchmarks.report import Figures
 from benchmarks.stand import Stand, Worker, now_ms, open_stand, say
 from streams import topics
 from streams.codec import Codec
-from streams.configuration.shape import table_of
 from streams.local.authority import identity
-from streams.local.processes import free_port, is_port_free
-from streams.local.providers import Ports, provider_settings
-from streams.local.toml_text import merged, toml_text
-from streams.settings import shipped_configuration
 
 GROUPS = ("flowstate-decide", "flowstate-deliver")
 LANES = {name: topic.removeprefix("events.") for name, _, topic in people.MIX}
 """Category -> lane."""
 PARTS = ("", "_until_taken", "_from_taken")
 """The whole way; from append to the start of the batch that decided; from there to the answer."""
-LISTEN_S_MAX = 30.0
-IN_FLIGHT_MAX = 1_000
 
 
 class DeliveringStand(msgspec.Struct, frozen=True):
     """What runs."""
 
     stand: Stand
-    providers: Worker
+    provider: NullProvider
     decide: Worker
     deliver: Worker
-    ports: Ports
 
-    @property
-    def workers(self) -> tuple[Worker, ...]:
-        """Every process but the broker."""
-        return self.decide, self.deliver, self.providers
+    def cpu_s(self) -> dict[str, float]:
+        """Seconds of CPU of every process so far."""
+        return {
+            "decide": self.decide.cpu_s(),
+            "deliver": self.deliver.cpu_s(),
+            "provider": self.provider.cpu_s(),
+            "broker": self.stand.broker_cpu_s(),
+        }
+
+    async def batches(self) -> dict[str, float]:
+        """What the decide worker counted so far: transactions, seconds in them, records, seconds
+        in the rules."""
+        text = await self.decide.metrics()
+        names = (
+            "flowstate_commit_seconds_count", "flowstate_commit_seconds_sum",
+            "flowstate_batch_records_sum", "flowstate_process_seconds_sum",
+        )  # fmt: skip
+        return {name: text.get(name, 0.0) for name in names}
 
     async def drained(self, critical_only: bool = False) -> None:
         """Waits until everything offered so far was decided, and then sent."""
@@ -69,36 +78,26 @@ class DeliveringStand(msgspec.Struct, frozen=True):
 async def open_delivering(partitions: int, recipients: int) -> AsyncIterator[DeliveringStand]:
     """Everything up, everyone known, nothing left to do."""
     async with open_stand(partitions) as stand:
-        ports = Ports(free_port(), free_port(), free_port())
-        _configure(stand, ports)
-        providers = stand.start(
-            "providers",
-            ["-m", "streams.cli", "providers", "--data", str(stand.folder / "providers"),
-             "--ports", f"{ports.apns},{ports.http},{ports.smtp}"],
-            {},
-        )  # fmt: skip
-        async with asyncio.timeout(LISTEN_S_MAX):
-            while is_port_free(ports.apns):
-                providers.check()
-                await asyncio.sleep(0.1)
-        say(f"{recipients:,} recipients")
-        fill(stand.bootstrap, people.population(recipients, now_ms(), phones_only=True))
-        decide, deliver = stand.role("decide"), stand.role("deliver")
-        await asyncio.gather(decide.ready(), deliver.ready())
-        for names in ((topics.PREFERENCES, topics.DESTINATIONS), (topics.DESTINATION_CLAIMS,)):
-            ends = await stand.watch.ends(names, stand.partitions)
-            await stand.until_consumed(GROUPS[0], ends, decide)
-        yield DeliveringStand(stand, providers, decide, deliver, ports)
+        folder = stand.folder / "identity"
+        known = identity(folder)
+        provider = NullProvider(folder)
+        try:
+            stand.config = stand.folder / "flowstate.toml"
+            stand.config.write_text(configuration(known, provider))
+            yield await _everyone_known(stand, provider, recipients)
+        finally:
+            provider.kill()
 
 
-def _configure(stand: Stand, ports: Ports) -> None:
-    """The shipped configuration with a local APNs."""
-    known = identity(stand.folder / "providers" / "identity")
-    apns = next(each for each in provider_settings(known, ports) if each.name == "apns")
-    apns = msgspec.structs.replace(apns, in_flight_max=IN_FLIGHT_MAX)
-    over = {"providers": {"apns": table_of(apns)}}
-    stand.config = stand.folder / "flowstate.toml"
-    stand.config.write_text(toml_text(merged(tomllib.loads(shipped_configuration()), over)))
+async def _everyone_known(stand: Stand, provider: NullProvider, recipients: int) -> DeliveringStand:
+    say(f"{recipients:,} recipients")
+    fill(stand.bootstrap, people.population(recipients, now_ms(), phones_only=True))
+    decide, deliver = stand.role("decide"), stand.role("deliver")
+    await asyncio.gather(decide.ready(), deliver.ready())
+    for names in ((topics.PREFERENCES, topics.DESTINATIONS), (topics.DESTINATION_CLAIMS,)):
+        ends = await stand.watch.ends(names, stand.partitions)
+        await stand.until_consumed(GROUPS[0], ends, decide)
+    return DeliveringStand(stand, provider, decide, deliver)
 
 
 async def offered(stand: Stand, offer: Offer) -> Offered:
@@ -155,3 +154,16 @@ def latency_figures(found: Mapping[str, Sequence[float]], prefix: str = "") -> F
         for name, share in (("p50", 0.5), ("p99", 0.99), ("p999", 0.999)):
             figures[f"{prefix}{lane}_{name}_ms"] = percentile(values, share)
     return figures
+
+
+def batch_figures(before: Mapping[str, float], after: Mapping[str, float]) -> Figures:
+    """Of the transactions between two looks: how many, how long, how many records each."""
+    count, commit_s, records, process_s = (after[name] - before[name] for name in before)
+    if not count:
+        return {}
+    return {
+        "decide_transactions": count,
+        "decide_commit_ms_mean": 1000 * commit_s / count,
+        "decide_rules_ms_mean": 1000 * process_s / count,
+        "decide_records_per_transaction": records / count,
+    }

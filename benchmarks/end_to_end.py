@@ -12,6 +12,7 @@ import time
 
 from benchmarks.delivering import (
     DeliveringStand,
+    batch_figures,
     latencies,
     latency_figures,
     offered,
@@ -35,8 +36,7 @@ async def offer_and_drain(
     offer = Offer(
         bootstrap=stand.bootstrap, rate=rate, seconds=seconds + WARM_S, recipients=recipients
     )
-    cpu = {worker.name: worker.cpu_s() for worker in running.workers}
-    broker_cpu = stand.broker_cpu_s()
+    cpu, batches = running.cpu_s(), await running.batches()
     began = time.perf_counter()
     with Recording(options, running.decide, "end-to-end"):
         given = await offered(stand, offer)
@@ -44,6 +44,8 @@ async def offer_and_drain(
     await running.drained()
     ended = time.perf_counter()
     span = ended - began
+    cores = {name: (now - cpu[name]) / span for name, now in running.cpu_s().items()}
+    more = batch_figures(batches, await running.batches())
     found, statuses = latencies(
         stand.bootstrap, given.began_ms + int(WARM_S * 1000), given.ended_ms
     )
@@ -54,9 +56,10 @@ async def offer_and_drain(
         **latency_figures(found),
         "answers_per_second": statuses.get("accepted", 0) / span,
         "answers_not_accepted": sum(statuses.values()) - statuses.get("accepted", 0),
-        **{f"{w.name}_cores": (w.cpu_s() - cpu[w.name]) / span for w in running.workers},
-        "broker_cores": (stand.broker_cpu_s() - broker_cpu) / span,
-        **{f"{worker.name}_rss_mb": worker.rss_bytes() / 2**20 for worker in running.workers},
+        **more,
+        **{f"{name}_cores": used for name, used in cores.items()},
+        "decide_rss_mb": running.decide.rss_bytes() / 2**20,
+        "deliver_rss_mb": running.deliver.rss_bytes() / 2**20,
     }
 
 

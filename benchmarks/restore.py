@@ -15,7 +15,7 @@ import uuid
 from benchmarks import people
 from benchmarks.load import fill
 from benchmarks.report import Benchmark, Figures, Goal, Options
-from benchmarks.stand import Stand, Worker, folder_bytes, now_ms, open_stand, say
+from benchmarks.stand import Stand, Worker, now_ms, open_stand, say
 from benchmarks.state import Lives, lay
 from streams import topics
 
@@ -50,17 +50,23 @@ async def from_changelog(stand: Stand) -> tuple[Worker, Figures]:
     }
 
 
-async def standby_full(stand: Stand, folder_full: int) -> Worker:
-    """A second worker, whose copies are as large as the originals."""
-    worker = stand.role("decide", "two", STANDBY)
-    await worker.ready()
+async def standby_full(stand: Stand, first: Worker) -> Worker:
+    """A second worker; when this returns, each of the two has all partitions, one way or other."""
+    second = stand.role("decide", "two", STANDBY)
+    await asyncio.gather(first.ready(), second.ready())
     deadline = time.monotonic() + CAUGHT_UP_S_MAX
-    while folder_bytes(stand.folder / "two") < folder_full:
-        worker.check()
-        if time.monotonic() > deadline:
-            raise RuntimeError("the standbys have not caught up")
-        await asyncio.sleep(0.5)
-    return worker
+    for worker in (first, second):
+        while not _has_all(await worker.metrics(), stand.partitions):
+            worker.check()
+            if time.monotonic() > deadline:
+                raise RuntimeError("the standbys have not caught up")
+            await asyncio.sleep(0.2)
+    return second
+
+
+def _has_all(metrics: dict[str, float], partitions: int) -> bool:
+    owned = metrics.get("flowstate_partition_state", 0)
+    return owned == partitions and not metrics.get("flowstate_restore_left_records", 0)
 
 
 async def take_over(stand: Stand, survivor: Worker, recipients: int) -> float:
@@ -84,7 +90,7 @@ async def measure(options: Options) -> Figures:
         say("restoring")
         first, figures = await from_changelog(stand)
         say("a standby")
-        second = await standby_full(stand, folder_bytes(stand.folder / "one") // 3)
+        second = await standby_full(stand, first)
         await take_over(stand, second, recipients)  # both at work, everything warm
         say("the first one is killed")
         first.process.kill()

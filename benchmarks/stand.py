@@ -106,6 +106,19 @@ class Worker:
                 await asyncio.sleep(POLL_S)
         raise RuntimeError(f"{self.name} is not ready:\n{self.process.output()[-4_000:]}")
 
+    async def metrics(self) -> dict[str, float]:
+        """What it counts, by name, summed over labels."""
+        url = self.url + "/metrics"
+        async with aiohttp.ClientSession() as session, session.get(url) as answer:
+            text = await answer.text()
+        found: dict[str, float] = {}
+        for line in text.splitlines():
+            if line and not line.startswith("#"):
+                name, _, value = line.rpartition(" ")
+                name = name.partition("{")[0]
+                found[name] = found.get(name, 0.0) + float(value)
+        return found
+
     async def stop(self) -> None:
         """Stops it gracefully."""
         await self.process.stop(STOP_S)
