@@ -32,6 +32,12 @@ from streams import topics
 from streams.codec import Codec
 
 GROUP = "flowstate-decide"
+LOGS = {
+    "deliveries": topics.DELIVERIES,
+    "decisions": (topics.DECISIONS,),
+    "changelog": (topics.STATE_CHANGELOG,),
+}
+"""What a decided event adds to the log."""
 ACCOUNTED_EVENTS_MAX = 200_000
 """Of so many events each is looked for among the decisions afterwards."""
 TWIN_EVENTS_MAX = 20_000
@@ -60,6 +66,7 @@ async def product(stand: Stand, options: Options, events: int, recipients: int) 
     with Gate(stand.bootstrap) as gate:
         gate.fill(people.events(events, recipients, uuid.uuid4().hex[:8], now_ms()))
         targets = await stand.watch.ends(topics.EVENTS, stand.partitions)
+        log_before = {name: stand.log_bytes(names) for name, names in LOGS.items()}
 
         async def work() -> None:
             await asyncio.to_thread(gate.open)
@@ -68,6 +75,10 @@ async def product(stand: Stand, options: Options, events: int, recipients: int) 
         say("the gate opens")
         with Recording(options, worker, "decide"):
             figures = await measured(work, worker, stand, events)
+    figures["log_bytes_per_event_events"] = stand.log_bytes(topics.EVENTS) / events
+    for name, names in LOGS.items():
+        added = stand.log_bytes(names) - log_before[name]
+        figures[f"log_bytes_per_event_{name}"] = added / events
     outputs = await stand.watch.ends(topics.DELIVERIES, stand.partitions)
     figures["deliveries_per_event"] = sum(outputs.values()) / events
     figures["disk_bytes_per_recipient"] = folder_bytes(stand.folder / "decide") / recipients

@@ -19,7 +19,7 @@ from streams import topics
 
 GROUP = "flowstate-decide"
 SIZES = (10_000, 100_000, 1_000_000, 5_000_000)
-QUICK_SIZES = (1_000, 20_000)
+QUICK_SIZES = (2_000, 20_000)
 EVENTS_EACH = 3
 DAY_MS = 86_400_000
 
@@ -70,7 +70,7 @@ async def one(recipients: int, partitions: int, workers: int, events: int) -> Fi
 
 async def measure(options: Options) -> Figures:
     """One repeat: sizes, then workers, then partitions."""
-    events = options.size(options.events, 500_000, 20_000)
+    events = options.size(options.events, 500_000, 10_000)
     sizes: tuple[int, ...] = QUICK_SIZES if options.quick else SIZES
     if options.recipients:
         sizes = (options.recipients,)

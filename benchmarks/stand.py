@@ -143,6 +143,16 @@ class Stand:
         times = self._broker_process.cpu_times()
         return float(times.user + times.system)
 
+    def log_bytes(self, names: Iterable[str]) -> int:
+        """Bytes that Kafka keeps of topics: the segments alone, whose indexes are mostly holes."""
+        data = self.broker.data_folder / "data"
+        return sum(
+            path.stat().st_size
+            for name in names
+            for number in range(self.partitions)
+            for path in (data / f"{name}-{number}").glob("*.log")
+        )
+
     async def make_topics(self, names: Iterable[str], **config: str) -> None:
         """Topics beside the product's, with as many partitions."""
         admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap)
