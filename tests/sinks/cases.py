@@ -36,16 +36,17 @@ ANYWHERE = s.AddressRules(
 @cache
 def p256_pem() -> str:
     """A P-256 private key."""
-    return _pem(ec.generate_private_key(ec.SECP256R1()))
+    return pem_of(ec.generate_private_key(ec.SECP256R1()))
 
 
 @cache
 def rsa_pem() -> str:
     """An RSA private key."""
-    return _pem(rsa.generate_private_key(65537, 2048))
+    return pem_of(rsa.generate_private_key(65537, 2048))
 
 
-def _pem(key: Any) -> str:
+def pem_of(key: Any) -> str:
+    """A private key as text."""
     return str(
         key.private_bytes(
             serialization.Encoding.PEM,
