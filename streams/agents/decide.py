@@ -94,8 +94,8 @@ class DecideLogic:
         policy = self.policy  # One for the whole batch, whatever is loaded meanwhile.
         result = Result(policy_version=policy.version)
         decoded = [self._decode(record, result) for record in batch.records]
-        wanted = {recipient for recipient, _ in filter(None, decoded)}
-        work = load_all(view, batch.partition, wanted)
+        # In the order of their first record: who came first is written, and sent, first.
+        work = load_all(view, batch.partition, [pair[0] for pair in decoded if pair is not None])
         self._forgetting.mark_known(work.values(), view, batch.now_ms, result)
         clock_ms = batch.now_ms
         for record, pair in zip(batch.records, decoded, strict=True):
@@ -136,7 +136,7 @@ class DecideLogic:
         """Releases what is due; an entry of the index that no longer holds is removed."""
         policy = self.policy
         result = Result(policy_version=policy.version)
-        work = load_all(view, partition, {owner.decode() for _, owner in due})
+        work = load_all(view, partition, [owner.decode() for _, owner in due])
         for due_ms, owner in due:
             mine = work[owner.decode()]
             if mine.due_ms != due_ms:

@@ -144,8 +144,8 @@ class RecipientWork:
 def load_all(
     view: StateView, partition: int, recipients: Iterable[str]
 ) -> dict[str, RecipientWork]:
-    """Reads the state of every recipient of a batch at once."""
-    ordered = list(dict.fromkeys(sorted(recipients)))
+    """Reads the state of every recipient of a batch at once; the answer keeps their order."""
+    ordered = tuple(dict.fromkeys(recipients))
     keys: list[bytes] = []
     for recipient_id in ordered:
         key = recipient_id.encode()
