@@ -72,7 +72,10 @@ def _ledger_role(settings: Settings, codec: Codec) -> RoleSpec:
     def pages(ledger: LedgerWeb, looks: Looks) -> Console:
         return Console(settings.web, settings.api, settings.engine, codec, access, ledger, looks)
 
-    return ledger_role(settings.ledger, settings.engine, codec, settings.privacy, access, pages)
+    bulk = [c.name for c in settings.policy.categories.values() if c.priority == "bulk"]
+    return ledger_role(
+        settings.ledger, settings.engine, codec, settings.privacy, access, pages, bulk
+    )
 
 
 def run_role(name: str, settings: Settings) -> int:

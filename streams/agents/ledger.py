@@ -16,7 +16,7 @@ import contextlib
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -40,6 +40,7 @@ from streams.ledger.erasure import Erased, Erasing, read_erasure, without_person
 from streams.ledger.looks import Looks
 from streams.ledger.queries import LedgerQueries
 from streams.ledger.rows import DAY_MS, Rows, of_decision, of_outcome, of_receipt
+from streams.ledger.sampling import Sampling
 from streams.ledger.settings import LedgerSettings
 from streams.ledger.store import LedgerStore
 from streams.privacy import PrivacySettings, Pseudonyms
@@ -66,7 +67,7 @@ class PositionBeyondEndError(Exception):
     """The ledger has read further than its topic goes: the topic is not the one it was."""
 
 
-def rows_of(codec: Codec, records: Sequence[Record]) -> tuple[list[Rows], int]:
+def rows_of(codec: Codec, records: Sequence[Record], sampling: Sampling) -> tuple[list[Rows], int]:
     """(rows of the records in order, how many records could not be read)."""
     found: list[Rows] = []
     unreadable = 0
@@ -75,7 +76,9 @@ def rows_of(codec: Codec, records: Sequence[Record]) -> tuple[list[Rows], int]:
         if name is None:
             continue
         try:
-            found.append(_ROWS[name](codec.decode(name, record.value), record))
+            fields = codec.decode(name, record.value)
+            rows = _ROWS[name](fields, record)
+            found.append(rows if sampling.keeps(name, fields) else without_person(rows))
         except DecodeError:
             unreadable += 1
     return found, unreadable
@@ -93,7 +96,9 @@ class LedgerRunner:
         web: LedgerWeb,
         cache: Cache,
         privacy: PrivacySettings | None = None,
+        bulk: Collection[str] = (),
     ) -> None:
+        """``bulk``: categories of which only ``settings.bulk_kept_share`` is kept."""
         self.partition = partition
         self._context = context
         self._settings = settings
@@ -103,6 +108,7 @@ class LedgerRunner:
         self._cache = cache
         privacy = privacy or PrivacySettings()
         self._names = Pseudonyms(privacy)
+        self._sampling = Sampling(settings.bulk_kept_share, frozenset(bulk))
         self._marks_kept_ms = privacy.forgotten_days * DAY_MS
         self._store: LedgerStore | None = None
         self._caught_up_at: dict[str, int] = {}
@@ -191,7 +197,7 @@ class LedgerRunner:
         if not await self._prepare(records):
             return
         started = time.perf_counter()
-        found, unreadable = rows_of(self._codec, records)
+        found, unreadable = rows_of(self._codec, records, self._sampling)
         erasing, sealed = self._erasing_of(records)
         unreadable += sealed
         found = self._without_forgotten(store, found, erasing)
@@ -335,6 +341,7 @@ def ledger_role(
     privacy: PrivacySettings,
     access: Access | None = None,
     pages: MakePages | None = None,
+    bulk: Collection[str] = (),
 ) -> RoleSpec:
     """The ledger as the engine runs it. ``pages``: further ones on the same web server."""
     cache = Cache(settings.block_cache_bytes)
@@ -348,7 +355,7 @@ def ledger_role(
             each.mount(faust_app)
 
     def runner(partition: int, context: PartitionContext) -> LedgerRunner:
-        return LedgerRunner(partition, context, settings, codec, web, cache, privacy)
+        return LedgerRunner(partition, context, settings, codec, web, cache, privacy, bulk)
 
     return RoleSpec(
         name="ledger",

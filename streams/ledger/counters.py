@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 
 from rocksdict import Rdict, WriteBatch
 
-from streams.ledger.database import between
+from streams.ledger.database import backwards, between
 from streams.ledger.rows import OTHER, CountKey
 from streams.ledger.settings import LedgerSettings
 
@@ -64,6 +64,14 @@ class Counters:
         """(hour since 1970, what, count) for hours in [first_hour, end_hour)."""
         start, end = b"h" + first_hour.to_bytes(4), b"h" + end_hour.to_bytes(4)
         for key, value in between(self._database, start, end):
+            yield int.from_bytes(key[1:5]), CountKey.unpack(key[5:]), int.from_bytes(value)
+
+    def hours_backwards(
+        self, first_hour: int, end_hour: int
+    ) -> Iterator[tuple[int, CountKey, int]]:
+        """As ``hours``, newest first."""
+        start, end = b"h" + first_hour.to_bytes(4), b"h" + end_hour.to_bytes(4)
+        for key, value in backwards(self._database, start, end):
             yield int.from_bytes(key[1:5]), CountKey.unpack(key[5:]), int.from_bytes(value)
 
     def drop_before(self, hour: int) -> None:

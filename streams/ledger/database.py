@@ -136,6 +136,19 @@ def between(database: Rdict, start: bytes, end: bytes) -> Iterator[tuple[bytes, 
     cursor.status()
 
 
+def backwards(database: Rdict, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Pairs with start <= key < end, in reverse order. Raises where it cannot be read."""
+    # No lower bound: rocksdict 0.3.29 takes it for an upper one (see test_store.py).
+    options = ReadOptions()
+    options.set_iterate_upper_bound(end)
+    cursor = database.iter(options)
+    cursor.seek_to_last()
+    while cursor.valid() and (key := cursor.key()) >= start:
+        yield key, cursor.value()
+        cursor.prev()
+    cursor.status()
+
+
 def _open(folder: Path, settings: LedgerSettings, cache: Cache) -> Rdict:
     options = database_options(settings, cache)
     if not (folder / "CURRENT").exists():

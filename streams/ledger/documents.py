@@ -110,6 +110,8 @@ class Timeline(msgspec.Struct, frozen=True):
     items: list[TimelineItem]
     before: str | None = None
     """Pass it back as ``before`` to go on; ``None`` when this was all."""
+    bulk_kept_share: float = 1.0
+    """Below 1, of bulk categories only this share of notifications is kept; counts are exact."""
 
 
 class Count(msgspec.Struct, frozen=True):
@@ -121,7 +123,7 @@ class Count(msgspec.Struct, frozen=True):
     reason: str
     count: int
     hour_ms: int | None = None
-    """Start of the hour; ``None`` in totals."""
+    """Start of the hour (or day); ``None`` in totals."""
 
 
 class PartitionTotals(msgspec.Struct, frozen=True):
@@ -134,6 +136,9 @@ class PartitionTotals(msgspec.Struct, frozen=True):
     lost_records: int = 0
     """Records that their topics no longer had when they were to be read."""
     too_old: int = 0
+    """Rows of days that had been dropped."""
+    bulk_kept_share: float = 1.0
+    """Below 1, of bulk categories only this share of notifications has rows; counts are exact."""
 
 
 class Totals(msgspec.Struct, frozen=True):
@@ -142,3 +147,25 @@ class Totals(msgspec.Struct, frozen=True):
     partitions: list[PartitionTotals]
     counts: list[Count]
     is_complete: bool
+
+
+class SearchHit(msgspec.Struct, frozen=True):
+    """One verdict that fits a search."""
+
+    recipient_id: str
+    entry: TraceEntry
+
+
+class SearchPage(msgspec.Struct, frozen=True):
+    """What fits, newest first."""
+
+    hits: list[SearchHit]
+    before_ms: int | None
+    """Pass it back as ``before`` to go on: everything newer is on this page or was on one before.
+    ``None`` when this was all."""
+    looked_at: int
+    """Decisions that were looked at; a page may have no hit and still say where to go on."""
+    is_complete: bool = True
+    """False when a partition did not answer: what it knows is not here."""
+    bulk_kept_share: float = 1.0
+    """Below 1, of bulk categories only this share of notifications is kept; counts are exact."""

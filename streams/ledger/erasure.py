@@ -103,9 +103,7 @@ def keys_of(bucket: Rdict, recipient: bytes, partition: int, codec: Decoder) -> 
     prefix = ledger_rows.recipient_prefix(recipient)
     for key, value in between(bucket, prefix, prefix + _LAST):
         yield key
-        row = ledger_rows.row_of(key, value, len(prefix))
-        for name in _ids_of(row, partition, codec):
-            yield ledger_rows.index_key(name, row.time_ms)
+        yield from _index_keys(ledger_rows.row_of(key, value, len(prefix)), partition, codec)
 
 
 def row_count(buckets: Iterable[Rdict], recipient: bytes, limit: int) -> int:
@@ -125,10 +123,11 @@ def without_person(rows: Rows) -> Rows:
     return rows._replace(key=b"", value=b"", index_keys=(), recipient=b"")
 
 
-def _ids_of(row: Row, partition: int, codec: Decoder) -> Iterable[str]:
+def _index_keys(row: Row, partition: int, codec: Decoder) -> Iterable[bytes]:
     if row.kind == "outcome":
         return ()
     fields = codec.decode(row.kind, row.value)
     if row.kind == "decision":
-        return ledger_rows.ids_of_decision(fields)
-    return ledger_rows.ids_of_receipt(fields, partition)
+        return ledger_rows.index_keys_of_decision(fields, int.from_bytes(row.suffix[9:17]))
+    ids = ledger_rows.ids_of_receipt(fields, partition)
+    return [ledger_rows.index_key(name, row.time_ms) for name in ids]

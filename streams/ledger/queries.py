@@ -8,8 +8,17 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from streams.core.ids import event_digest, to_id
-from streams.ledger.documents import Count, PartitionTotals, Timeline, TimelineItem, Trace
+from streams.ledger.documents import (
+    Count,
+    PartitionTotals,
+    SearchPage,
+    Timeline,
+    TimelineItem,
+    Trace,
+)
+from streams.ledger.reasons import ReasonsQuestion, reasons
 from streams.ledger.rows import HOUR_MS, CountKey, Row
+from streams.ledger.search import SearchQuestion, search
 from streams.ledger.store import LedgerStore
 from streams.ledger.trace import (
     Decoder,
@@ -36,7 +45,8 @@ class LedgerQueries:
         rows = self.store.history(recipient_id.encode(), cursor, limit + 1)
         items = [self._item(row) for row in rows[:limit]]
         more = rows[limit - 1].suffix.hex() if len(rows) > limit else None
-        return Timeline(recipient_id, self.store.partition, items, more)
+        share = self._settings.bulk_kept_share
+        return Timeline(recipient_id, self.store.partition, items, more, share)
 
     def event(self, recipient_id: str, event_id: str) -> Trace | None:
         """Trace of an event; ``None`` when nothing is recorded about it."""
@@ -67,15 +77,20 @@ class LedgerQueries:
             meta["repeats"],
             meta["lost_records"],
             meta["too_old"],
+            self._settings.bulk_kept_share,
         )
         return state, [_count(key, n) for key, n in self.store.totals().items()]
 
-    def reasons(self, hours: int) -> list[Count]:
-        """Counts of each of the last ``hours`` hours, up to the newest decision."""
-        hours = max(1, min(hours, self._settings.hours_asked_max))
+    def reasons(self, asked: int | ReasonsQuestion) -> list[Count]:
+        """Counts by hour of the last so many hours up to the newest decision, or as asked."""
         end_hour = self.store.newest_ms // HOUR_MS + 1
-        found = self.store.hours(max(0, end_hour - hours), end_hour)
-        return [_count(key, n, hour * HOUR_MS) for hour, key, n in found]
+        if isinstance(asked, int):
+            asked = ReasonsQuestion(hours=asked)
+        return reasons(self.store, asked, end_hour, self._settings.hours_asked_max)
+
+    def search(self, asked: SearchQuestion) -> SearchPage:
+        """One page of what fits, newest first."""
+        return search(self.store, self._codec, asked)
 
     def _rows_about(self, public_id: str) -> tuple[list[Row], bytes | None, bool]:
         limit = self._settings.trace_rows_max

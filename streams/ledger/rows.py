@@ -11,6 +11,8 @@ Keys of a bucket::
     r <recipient> <time> r <offset>                       a receipt, at its append time
     i <id> <time>                                         -> recipient; id of a notification,
                                                           a digest or a delivery
+    e <event id's hash> <time>                            -> recipient; of a producer's event id
+    s <time> <offset>                                     -> recipient of the decision there
 
 An answer is filed under the time its delivery was decided: the same try repeated by anyone gets
 the same key (that is the deduplication), an answer lies beside its decision, and one index row
@@ -29,7 +31,7 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 from streams import topics
-from streams.core.ids import event_digest, to_id
+from streams.core.ids import event_digest, hash8, to_id
 from streams.engine.api import Record
 
 HOUR_MS = 3_600_000
@@ -38,6 +40,7 @@ OTHER = "(other)"
 EVENT = "event"
 """What an event record is counted as, once, with the first verdict on it as the reason."""
 _EVENT_TOPICS = frozenset(topics.EVENTS)
+UNKNOWN = "(unknown)"
 _U64 = Struct(">Q")
 _TRY = Struct(">II")
 RowKind = Literal["decision", "outcome", "receipt"]
@@ -107,6 +110,21 @@ def index_key(public_id: str, time_ms: int) -> bytes:
     return b"i" + id_bytes(public_id) + _U64.pack(time_ms)
 
 
+def event_key(event_id: str, time_ms: int) -> bytes:
+    """Key of the index row of a producer's event id."""
+    return b"e" + hash8(event_id) + _U64.pack(time_ms)
+
+
+def time_key(time_ms: int, offset: int) -> bytes:
+    """Key of a decision's place in time."""
+    return b"s" + _U64.pack(time_ms) + _U64.pack(offset)
+
+
+def decision_key(recipient: bytes, time_ms: int, offset: int) -> bytes:
+    """Key of a decision's row."""
+    return recipient_prefix(recipient) + _U64.pack(time_ms) + b"d" + _U64.pack(offset)
+
+
 def row_of(key: bytes, value: bytes, prefix_length: int) -> Row:
     """A stored pair -> row."""
     suffix = key[prefix_length:]
@@ -136,16 +154,25 @@ def of_decision(decision: Mapping[str, Any], record: Record) -> Rows:
             counts[CountKey(category, "", entry["verdict"], entry["reason"])] += 1
     for entry in _verdicts_on_events(decision["entries"]):
         counts[CountKey(_category(entry), "", EVENT, entry["verdict"])] += 1
-    suffix = b"d" + _U64.pack(record.offset)
     return Rows(
         "decision",
         time_ms,
-        recipient_prefix(recipient) + _U64.pack(time_ms) + suffix,
+        decision_key(recipient, time_ms, record.offset),
         record.value or b"",
-        tuple(index_key(name, time_ms) for name in ids_of_decision(decision)),
+        tuple(index_keys_of_decision(decision, record.offset)),
         recipient,
         counts,
     )
+
+
+def index_keys_of_decision(decision: Mapping[str, Any], offset: int) -> Iterable[bytes]:
+    """Keys of all index rows of a decoded ``decision``."""
+    time_ms = decision["decided_at_ms"]
+    yield time_key(time_ms, offset)
+    for name in ids_of_decision(decision):
+        yield index_key(name, time_ms)
+    for event_id in {entry["event_id"] for entry in decision["entries"]} - {None}:
+        yield event_key(event_id, time_ms)
 
 
 def ids_of_decision(decision: Mapping[str, Any]) -> Iterable[str]:
@@ -174,7 +201,7 @@ def _verdicts_on_events(entries: Sequence[Mapping[str, Any]]) -> Iterable[Mappin
 def _category(entry: Mapping[str, Any]) -> str:
     """An unknown category is whatever a producer wrote: never a counter of its own."""
     if entry["reason"] == "unknown_category":
-        return "(unknown)"
+        return UNKNOWN
     category: str = entry["category"]
     return category
 

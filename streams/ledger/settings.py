@@ -25,6 +25,9 @@ class LedgerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Open buckets per partition; the oldest go first. Each costs a little memory and a file."""
     hours_kept_max: int = 24 * 90
     """Hours of counters kept per partition for ``/v1/reasons``; totals are kept for ever."""
+    bulk_kept_share: float = 1.0
+    """Of notifications in categories with priority bulk only this share is kept with its whole
+    story (drawn by id: all of it or nothing); counts are exact whatever it is. Answers say so."""
     count_keys_max: int = 5_000
     """Distinct (category, channel, what, reason) per partition; beyond it they count as
     ``(other)``, so that a flood of made-up categories cannot fill the disk."""
@@ -57,7 +60,12 @@ class LedgerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Deliveries of a notification whose receipts its trace looks up."""
     members_shown_max: int = 50
     """Members of a digest that its trace lists; the count is exact."""
-    hours_asked_max: int = 24 * 31
+    hours_asked_max: int = 24 * 92
+    """Hours of counters that one question may span."""
+    search_rows_max: int = 2_000
+    """Decisions that one page of a search looks at in one partition; the cursor goes on."""
+    search_counters_max: int = 50_000
+    """Counters that it looks at to pass over hours in which nothing fits."""
     proxy_timeout_ms: int = 1_000
     owners_cached_ms: int = 1_000
     """How long an answer to "who owns this partition" is believed."""

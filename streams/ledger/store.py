@@ -27,6 +27,7 @@ from rocksdict import Cache, ColumnFamily, Rdict, ReadOptions, WriteBatch
 from streams.ledger import rows as ledger_rows
 from streams.ledger.counters import Counters, Counts
 from streams.ledger.database import (
+    backwards,
     between,
     database_options,
     mark_damaged,
@@ -251,6 +252,60 @@ class LedgerStore:
         pairs = _first(bucket, start, limit)
         return [ledger_rows.row_of(key, value, len(prefix)) for key, value in pairs]
 
+    def decisions_of(self, recipient: bytes, from_ms: int, before_ms: int) -> Iterator[Row]:
+        """A recipient's decisions in a range of time, newest first."""
+        prefix = ledger_rows.recipient_prefix(recipient)
+        start, end = prefix + from_ms.to_bytes(8), prefix + before_ms.to_bytes(8)
+        for number in self._in_range(from_ms, before_ms):
+            for key, value in backwards(self._buckets[number], start, end):
+                row = ledger_rows.row_of(key, value, len(prefix))
+                if row.kind == "decision":
+                    yield row
+
+    def decisions_about(
+        self, event_id: str, from_ms: int, before_ms: int
+    ) -> Iterator[tuple[int, bytes, Row]]:
+        """(time, recipient, row) of decisions about a producer's event id, newest first."""
+        start = ledger_rows.event_key(event_id, from_ms)
+        end = ledger_rows.event_key(event_id, before_ms)
+        for number in self._in_range(from_ms, before_ms):
+            for key, recipient in backwards(self._buckets[number], start, end):
+                time_ms = int.from_bytes(key[9:17])
+                for row in self.decisions_of(recipient, time_ms, time_ms + 1):
+                    yield time_ms, recipient, row
+
+    def decisions_between(self, from_ms: int, before_ms: int) -> Iterator[tuple[int, bytes, Row]]:
+        """(time, recipient, row) of every decision in a range of time, newest first."""
+        start, end = ledger_rows.time_key(from_ms, 0), ledger_rows.time_key(before_ms, 0)
+        for number in self._in_range(from_ms, before_ms):
+            bucket = self._buckets[number]
+            for key, recipient in backwards(bucket, start, end):
+                time_ms, offset = int.from_bytes(key[1:9]), int.from_bytes(key[9:17])
+                row_key = ledger_rows.decision_key(recipient, time_ms, offset)
+                value = bucket.get(row_key)
+                if value is not None:
+                    prefix = len(ledger_rows.recipient_prefix(recipient))
+                    yield time_ms, recipient, ledger_rows.row_of(row_key, value, prefix)
+
+    def _in_range(self, from_ms: int, before_ms: int) -> list[int]:
+        """Buckets with days of a range of time, newest first."""
+        days = self._meta["bucket_days"]
+        return [
+            number
+            for number in sorted(self._buckets, reverse=True)
+            if number * DAY_MS < before_ms and (number + days) * DAY_MS > from_ms
+        ]
+
+    @property
+    def first_ms(self) -> int:
+        """Start of the oldest day that is kept."""
+        return min(self._buckets, default=0) * DAY_MS
+
+    @property
+    def first_hour_counted(self) -> int:
+        """The first hour (since 1970) whose counters are kept."""
+        return max(0, self.newest_ms // HOUR_MS - self.settings.hours_kept_max)
+
     def moments(self, public_id: str, limit: int) -> tuple[bytes | None, list[int]]:
         """(recipient, times oldest first) at which something is recorded about an id."""
         start = b"i" + ledger_rows.id_bytes(public_id)
@@ -269,6 +324,12 @@ class LedgerStore:
     def hours(self, first_hour: int, end_hour: int) -> Iterator[tuple[int, CountKey, int]]:
         """(hour since 1970, what, count) for hours in [first_hour, end_hour)."""
         return self._counters.hours(first_hour, end_hour)
+
+    def hours_backwards(
+        self, first_hour: int, end_hour: int
+    ) -> Iterator[tuple[int, CountKey, int]]:
+        """As ``hours``, newest first."""
+        return self._counters.hours_backwards(first_hour, end_hour)
 
     # --------------------------------------------------------------------------------- life
 

@@ -1,7 +1,8 @@
 """The ledger's questions over HTTP, as JSON for machines.
 
 ``GET /v1/recipients/{id}/timeline?before=&limit=``, ``/v1/notifications/{id}`` (of a notification,
-digest or delivery), ``/v1/events/{recipient}/{event_id}``, ``/v1/totals``, ``/v1/reasons?hours=``.
+digest or delivery), ``/v1/events/{recipient}/{event_id}``, ``/v1/totals``, and with what
+``ledger_questions.py`` reads from the query ``/v1/reasons`` and ``/v1/search``.
 
 Whoever is asked answers: for a partition owned elsewhere it asks the owner, once. While a
 partition has no owner, or its owner is catching up, the answer is 503 with ``Retry-After``, never
@@ -17,8 +18,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeVar
 
 import msgspec
 from aiohttp import web
@@ -29,12 +30,14 @@ from streams.api.problems import answer as problem_answer
 from streams.core.ids import partition_of
 from streams.engine.settings import EngineSettings
 from streams.ledger.directory import ledger_group
-from streams.ledger.documents import Count, PartitionTotals, Totals
+from streams.ledger.documents import Count, PartitionTotals, SearchPage, Totals
 from streams.ledger.looks import OPEN, WHO, LookLog, LookNotRecorded
 from streams.ledger.metrics import LedgerMetrics
 from streams.ledger.queries import LedgerQueries
+from streams.ledger.search import SearchQuestion, merged
 from streams.ledger.settings import LedgerSettings
 from streams.partitioning import partition_of_recipient
+from streams.web import ledger_questions
 from streams.web.access import Access, access_of
 from streams.web.internal import HOP_HEADER, NOT_A_WORKER
 from streams.web.owners import Owners
@@ -42,7 +45,6 @@ from streams.web.worker_directory import WorkerDirectory, own_url
 
 Answer = Callable[[LedgerQueries], Any]
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-_HOURS_DEFAULT = 24
 
 
 class _About(msgspec.Struct):
@@ -103,6 +105,7 @@ class LedgerWeb:
             web.get("/v1/events/{recipient_id}/{event_id}", self._guarded(self.event)),
             web.get("/v1/totals", self._guarded(self.totals)),
             web.get("/v1/reasons", self._guarded(self.reasons)),
+            web.get("/v1/search", self._guarded(self.search)),
         ]
 
     def _guarded(self, handler: Handler) -> Handler:
@@ -190,9 +193,49 @@ class LedgerWeb:
         return await self._everywhere("totals", request, lambda q: q.totals()[1])
 
     async def reasons(self, request: web.Request) -> web.Response:
-        """Counts by hour, over all partitions."""
-        hours = _whole(request, "hours", _HOURS_DEFAULT)
-        return await self._everywhere("reasons", request, lambda q: q.reasons(hours))
+        """Counts by hour or day, grouped as asked, over all partitions."""
+        asked = _asked(ledger_questions.reasons_asked, request)
+        return await self._everywhere("reasons", request, lambda q: q.reasons(asked))
+
+    async def search(self, request: web.Request) -> web.Response:
+        """Verdicts that fit, newest first, a page at a time."""
+        asked = _asked(ledger_questions.search_asked, request)
+        if asked.recipient_id is not None:
+            refused = await self._note(request, "search", asked.recipient_id)
+            if refused is not None:
+                return refused
+            partition = partition_of_recipient(asked.recipient_id, self._engine.partitions)
+            return await self._answer("search", request, partition, lambda q: q.search(asked))
+        page = await self._search_everywhere(request, asked)
+        for recipient_id in {hit.recipient_id for hit in page.hits}:
+            refused = await self._note(request, "search", recipient_id)
+            if refused is not None:
+                return refused
+        return _json(page)
+
+    async def _search_everywhere(self, request: web.Request, asked: SearchQuestion) -> SearchPage:
+        pages, ready = [], 0
+        for queries, is_ready in list(self._mine.values()):
+            if is_ready():
+                pages.append(queries.search(asked))
+                ready += 1
+        if HOP_HEADER in request.headers:
+            return merged(pages, ready == len(self._mine))
+        owners = await self._owners.all()
+        elsewhere = {url for p, url in owners.items() if p not in self._mine} - {self.url}
+        answers = await asyncio.gather(
+            *(self._owners.ask(url, request.raw_path) for url in sorted(elsewhere))
+        )
+        is_complete = ready == len(self._mine)
+        is_complete &= len(owners.keys() | self._mine.keys()) >= self._engine.partitions
+        for answer in answers:
+            if answer is None or answer.status != 200 or not isinstance(answer.body, bytes):
+                is_complete = False
+            else:
+                pages.append(msgspec.json.decode(answer.body, type=SearchPage))
+                is_complete &= pages[-1].is_complete
+        self.metrics.queries.labels("search", "200").inc()
+        return merged(pages, is_complete)
 
     # ------------------------------------------------------------------------------ who answers
 
@@ -302,6 +345,16 @@ def _json(document: Any, status: int = 200) -> web.Response:
 def _refusal(kind: type[web.HTTPException], why: str) -> web.HTTPException:
     text = msgspec.json.encode({"error": why}).decode()
     return kind(text=text, content_type="application/json")
+
+
+Asked = TypeVar("Asked")
+
+
+def _asked(read: Callable[[Mapping[str, str]], Asked], request: web.Request) -> Asked:
+    try:
+        return read(request.query)
+    except ValueError as error:
+        raise _refusal(web.HTTPBadRequest, str(error)) from error
 
 
 def _whole(request: web.Request, name: str, default: int) -> int:

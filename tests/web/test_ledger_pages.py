@@ -191,6 +191,12 @@ async def test_what_was_passed_on_once_is_not_passed_on_again(
         ("/v1/recipients/x/timeline?limit=many", 400),
         ("/v1/recipients/x/timeline?before=zz", 400),
         ("/v1/reasons?hours=-1", 400),
+        ("/v1/reasons?step=week", 400),
+        ("/v1/reasons?group_by=recipient", 400),
+        ("/v1/reasons?colour=red", 400),
+        ("/v1/search?from=yesterday", 400),
+        ("/v1/search?colour=red", 400),
+        ("/v1/search?reason=", 400),
     ],
 )
 async def test_bad_questions_are_refused_in_words(
@@ -199,6 +205,36 @@ async def test_bad_questions_are_refused_in_words(
     async with session.get(workers[0].url + path) as answer:
         assert answer.status == status
         assert (await answer.json())["error"]
+
+
+async def test_search_asks_everybody_and_records_whom_it_shows(
+    workers: list[Worker], session: aiohttp.ClientSession
+) -> None:
+    async with session.get(f"{workers[0].url}/v1/search?reason=opted_out&event_id=e/1") as answer:
+        page = await answer.json()
+    both = {recipient_on(0), recipient_on(1)}
+    assert {hit["recipient_id"] for hit in page["hits"]} == both
+    assert page["is_complete"]
+    assert {look[2] for look in workers[0].looks.kept} == both
+    assert not workers[1].looks.kept
+    workers[1].is_ready = False
+    async with session.get(f"{workers[0].url}/v1/search?reason=opted_out") as answer:
+        page = await answer.json()
+    assert [hit["recipient_id"] for hit in page["hits"]] == [recipient_on(0)]
+    assert not page["is_complete"]
+    one = quote(recipient_on(1), safe="")
+    async with session.get(f"{workers[0].url}/v1/search?recipient={one}") as answer:
+        assert answer.status == 503, "the whole answer is there, and nobody gives it now"
+
+
+async def test_reasons_are_grouped_as_asked(
+    workers: list[Worker], session: aiohttp.ClientSession
+) -> None:
+    path = "/v1/reasons?from=0&step=day&group_by=reason&category=message"
+    async with session.get(workers[0].url + path) as answer:
+        (count,) = (await answer.json())["counts"]
+    assert (count["reason"], count["what"], count["count"]) == ("opted_out", "", 2)
+    assert count["hour_ms"] % (24 * 3_600_000) == 0
 
 
 async def test_an_id_in_the_form_of_a_uuid_is_found(
