@@ -38,6 +38,7 @@ def decide_role(
         table=tables.STATE,
         logic_factory=lambda _partition: logic,
         ticks=topics.TICKS,
+        not_again=(topics.FEEDBACK,),
     )  # fmt: skip
     return role_spec(
         role,

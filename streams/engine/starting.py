@@ -67,7 +67,7 @@ async def _without_fence(
         " where the group was",
         context.partition,
     )
-    control = set(role.control.topics)
+    control = set(role.control.topics) - set(role.not_again)
     return {
         topic: begin if topic in control or topic not in committed else committed[topic].offset
         for topic, begin in begins.items()

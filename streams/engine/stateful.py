@@ -34,6 +34,10 @@ class StatefulRole(msgspec.Struct, frozen=True):
     ticks: str = "ticks"
     """Topic of the control lane whose record times move stream time on."""
 
+    not_again: tuple[str, ...] = ()
+    """Topics of the control lane that say what to do next and not how things are: when state was
+    lost they go on where the group was, or what was done would be done once more."""
+
     @property
     def changelog(self) -> str:
         """Topic that the state is restored from."""

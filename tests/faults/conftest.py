@@ -6,13 +6,14 @@ before.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
-from tests.faults import results
+from tests.faults import disks, results
 from tests.faults.site import Finding, Site, open_site, seed_of_run
 
 Frame = Callable[[Finding], None]
@@ -33,10 +34,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture
-async def site(tmp_path: Path) -> AsyncIterator[Site]:
+async def site(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Site]:
     """A site with nothing running but Kafka and the providers."""
-    async with open_site(tmp_path, seed_of_run()) as opened:
-        yield opened
+    async with contextlib.AsyncExitStack() as stack:
+        small = request.node.get_closest_marker("kafka_disk_mib")
+        if small is not None:
+            stack.enter_context(disks.small_disk(tmp_path / "kafka", small.args[0]))
+        yield await stack.enter_async_context(open_site(tmp_path, seed_of_run()))
 
 
 @pytest.fixture
@@ -58,6 +62,7 @@ def verdict(request: pytest.FixtureRequest, site: Site) -> Callable[..., Awaitab
                 holds=not found.faults, events=found.events, lost=found.lost,
                 repeated=found.repeated, allowed=found.allowed,
                 again_s=tuple(round(second, 2) for second in site.again_s), note=note,
+                faults=tuple(found.faults[:10]),
             )
         )  # fmt: skip
         assert not found.faults, "\n".join(found.faults[:20])

@@ -102,6 +102,16 @@ class Load:
             if kind != "sms" or number < 100  # an address is one person's only
         ]  # fmt: skip
 
+    async def register(self, person: str, kind: str) -> None:
+        """A device or inbox of somebody who is not one of ``people``."""
+        address = {"apns": f"{self.draw.getrandbits(256):064x}", "email": f"{person}@example.test"}
+        at_ms = now_ms() - 1_000
+        await self.send("destination", topics.DESTINATIONS, person, {
+            "recipient_id": person, "destination_id": f"{person}-{kind}", "kind": kind,
+            "address": address[kind], "registered_at_ms": at_ms, "attributes": {},
+            "removed": False, "at_ms": at_ms, "reason": "",
+        })  # fmt: skip
+
     async def choose(self, person: str, **chosen: Any) -> None:
         """Somebody's choices, drawn unless said."""
         draw = self.draw

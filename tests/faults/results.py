@@ -34,6 +34,8 @@ class Result(msgspec.Struct, frozen=True):
     again_s: tuple[float, ...]
     """Seconds from each fault until all partitions decided again."""
     note: str = ""
+    faults: tuple[str, ...] = ()
+    """The first of what was wrong."""
 
 
 @cache

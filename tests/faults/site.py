@@ -107,6 +107,7 @@ class Site:
         self.ports = Ports(free_port(), free_port(), free_port())
         self.provider: ManagedProcess | None = None
         self.config = folder / "flowstate.toml"
+        self.codec = Codec()
         self.load: Load = None  # type: ignore[assignment]
         self.send_ms = SEND_MS
         self.stale_ms = STALE_MS
@@ -232,6 +233,12 @@ class Site:
 
         return asyncio.create_task(keep())
 
+    @property
+    def broker_alive(self) -> bool:
+        """Whether its process runs."""
+        process = self.broker._process
+        return process is not None and process.returncode is None
+
     # -- how far it is
 
     async def decided(self) -> dict[int, int]:
@@ -252,12 +259,24 @@ class Site:
         before = await self.decided()
 
         async def moved() -> bool:
-            now = await self.decided()
+            try:
+                now = await self.decided()
+            except KafkaError:
+                return False  # the broker is the one that is gone
             return all(now[number] > before[number] for number in before)
 
         await eventually(moved, deadline_s)
         self.again_s.append(time.monotonic() - since)
         return self.again_s[-1]
+
+    async def all_decided(self, deadline_s: float = 60.0) -> None:
+        """Until decide has read everything that is there now."""
+        async with ProgressReader({"bootstrap_servers": self.broker.bootstrap}, PARTITIONS) as one:
+
+            async def read() -> bool:
+                return (await one.read()).lag("decide") == 0
+
+            await eventually(read, deadline_s)
 
     async def settled(self, deadline_s: float = REST_S_MAX) -> Evidence:
         """Waits until nothing is left to do. Returns the evidence; whatever is still open in it
@@ -297,7 +316,7 @@ class Site:
             await admin.close()
         taken = {tp: position.offset for tp, position in found.items()}
         return Evidence(
-            records, taken, receptions, self.settings.policy, Codec(), PARTITIONS,
+            records, taken, receptions, self.settings.policy, self.codec, PARTITIONS,
             Allowance(self.stale_ms, self.send_ms),
         )  # fmt: skip
 
