@@ -47,4 +47,5 @@ def decide_role(
         services=services,
         topic_specs=topics.SPECS,
         on_app=on_app,
+        clock_topic=topics.TICKS,
     )

@@ -99,6 +99,7 @@ def deliver_role(
         follows=(roles.Follow(worker.names.kill_switch, worker.kill_switches.on_record),),
         services=(worker,),
         on_app=on_app,
+        clock_topic=worker.names.clock,
     )
 
 

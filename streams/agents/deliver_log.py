@@ -38,6 +38,8 @@ class Names(msgspec.Struct, frozen=True):
     receipts: str = topics.RECEIPTS
     dead_letters: str = topics.DEAD_LETTERS
     kill_switch: str = topics.KILL_SWITCH
+    clock: str = topics.TICKS
+    """Where the broker is asked for its time; empty: nowhere."""
 
 
 class Row(msgspec.Struct, gc=False):

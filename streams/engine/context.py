@@ -17,6 +17,7 @@ from aiokafka import TopicPartition
 
 from streams.engine.api import Record
 from streams.engine.clients import client_settings
+from streams.engine.clock import WallClock
 from streams.engine.crash_points import CrashPoints
 from streams.engine.metrics import Metrics
 from streams.engine.offsets import Membership, OffsetCommitter
@@ -50,6 +51,9 @@ class WorkerParts:
         self._asker = SharedReader(f"{role.name}-ends", settings, on_death)
         self.ends = EndOffsets(self._asker)
         self.step: RunStep = run_directly
+        # In stream time the records' own times count, and nothing hangs on this machine's.
+        error_ms_max = settings.clock_error_ms_max if settings.clock == "wall" else 0
+        self.clock = WallClock(error_ms_max, on_death)
         self.offsets = OffsetCommitter(membership, settings.offsets_commit_ms)
         self.memory = SharedMemory(settings.block_cache_bytes, settings.write_buffer_bytes)
         self.reader_of = {
@@ -101,8 +105,8 @@ class Context:
     # -- PartitionContext
 
     def now_ms(self) -> int:
-        """Wall clock, Unix milliseconds."""
-        return time.time_ns() // 1_000_000
+        """Wall clock, Unix milliseconds. Raises ``ClockWrong`` after a jump."""
+        return self.worker.clock.now_ms()
 
     async def take(self, topics: Sequence[str], records_max: int, timeout_ms: int) -> list[Record]:
         """See ``PartitionContext.take``."""

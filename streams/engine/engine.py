@@ -20,6 +20,7 @@ from typing import IO
 from aiokafka.errors import KafkaError
 
 from streams.engine import topics_admin
+from streams.engine.clock import check_against_cluster
 from streams.engine.context import WorkerParts
 from streams.engine.follower import Followers
 from streams.engine.offsets import Membership
@@ -71,6 +72,7 @@ class Engine:
         await self._wait_for_cluster()
         await self._check_topics()
         await self._check_cluster()
+        await self._check_clock()
         await self.worker.start()
         await self.followers.start()
         for service in self.role.services:
@@ -140,6 +142,10 @@ class Engine:
         )
         if problems:
             raise topics_admin.TopicsWrong("; ".join(problems))
+
+    async def _check_clock(self) -> None:
+        if self.role.clock_topic and self.settings.clock == "wall":
+            await check_against_cluster(self.settings, self.role.clock_topic)
 
     async def _check_cluster(self) -> None:
         """Local state of another cluster is worth nothing here."""

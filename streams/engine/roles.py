@@ -200,6 +200,8 @@ class RoleSpec(msgspec.Struct, frozen=True):
     services: tuple[WorkerService, ...] = ()
     topic_specs: tuple[TopicSpec, ...] = ()
     """Topics that are checked in full before the worker begins: those it reads and writes."""
+    clock_topic: str = ""
+    """Takes a record that means nothing, to learn the broker's time; empty: is not asked for."""
     on_app: Callable[[Any], None] | None = None
     """Called once with the Faust app, before it starts: add pages (``app.page``), agents."""
 

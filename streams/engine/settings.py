@@ -31,6 +31,10 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     clock: Clock = "wall"
     """``stream``: the partition's clock is the largest record time (backtests, the demo)."""
 
+    clock_error_ms_max: int = 60_000
+    """A worker whose clock differs from the broker's by more does not begin; one whose clock
+    jumps by more ends."""
+
     # -- this worker
     data_folder: str = ".flowstate"
     """State lives under ``<data_folder>/<role>/``; one worker per folder and role."""

@@ -26,6 +26,7 @@ def role_spec(
     services: Sequence[WorkerService] = (),
     topic_specs: Sequence[TopicSpec] = (),
     on_app: Callable[[Any], None] | None = None,
+    clock_topic: str = "",
 ) -> RoleSpec:
     """What the engine runs for a stateful role."""
     turns = Turns(settings.bulk_partitions_max)
@@ -48,4 +49,5 @@ def role_spec(
         services=tuple(services),
         topic_specs=tuple(topic_specs),
         on_app=on_app,
+        clock_topic=clock_topic,
     )

@@ -43,6 +43,7 @@ def names_with(suffix: str) -> Names:
         receipts=topics.RECEIPTS + suffix,
         dead_letters=topics.DEAD_LETTERS + suffix,
         kill_switch=topics.KILL_SWITCH + suffix,
+        clock="",
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ import pytest
 from tests.faults import disks, results
 from tests.faults.site import Finding, Site, open_site, seed_of_run
 
-Frame = Callable[[Finding], None]
+Verdict = Callable[..., Awaitable[Finding]]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -44,13 +45,19 @@ async def site(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
 
 
 @pytest.fixture
-def verdict(request: pytest.FixtureRequest, site: Site) -> Callable[..., Awaitable[Finding]]:
-    """Judges the site, keeps the line of the row, and fails the test if anything is wrong."""
+def verdict(site: Site, verdict_on: Verdict) -> Verdict:
+    """The verdict on the site that the row has."""
+    return partial(verdict_on, site)
+
+
+@pytest.fixture
+def verdict_on(request: pytest.FixtureRequest) -> Verdict:
+    """Judges a site, keeps the line of the row, and fails the test if anything is wrong."""
     mark = request.node.get_closest_marker("row")
     assert mark is not None, "every test here is a row"
 
     async def judge(
-        finding: Finding | None = None, note: str = "", again_s_max: float = 60.0
+        site: Site, finding: Finding | None = None, note: str = "", again_s_max: float = 60.0
     ) -> Finding:
         found = finding or await site.judge()
         slow = [second for second in site.again_s if second > again_s_max]

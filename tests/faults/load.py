@@ -44,6 +44,9 @@ class Load:
         self.acknowledged: list[tuple[str, int, int]] = []
         """(topic, partition, offset) of every record that Kafka acknowledged."""
         self.refused = 0
+        self.hot = ""
+        self.hot_share = 0.0
+        """So much of the events is for the ``hot`` person."""
         self.events_sent = 0
         self.on_event: Callable[[dict[str, Any]], None] = lambda _: None
 
@@ -139,12 +142,16 @@ class Load:
         self.events_sent += 1
         return {
             "event_id": f"event-{self.events_sent}",
-            "recipient_id": person or draw.choice(self.people),
+            "recipient_id": person or self._somebody(),
             "category": category or draw.choice(CATEGORIES),
             "created_at_ms": now_ms(),
             "actor_id": f"actor-{draw.randint(0, 5)}",
             "data": {"sender": "Ann", "text": "hello"},
         }
+
+    def _somebody(self) -> str:
+        hot = self.hot_share and self.draw.random() < self.hot_share
+        return self.hot if hot else self.draw.choice(self.people)
 
     async def send_event(self, fields: dict[str, Any]) -> None:
         """An event to its category's topic."""

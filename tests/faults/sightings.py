@@ -10,17 +10,24 @@ from streams.simulation.evidence import Evidence, Reception
 
 
 def latencies_ms(
-    evidence: Evidence, since_ms: int, until_ms: int, kinds: Iterable[str], category: str
+    evidence: Evidence,
+    since_ms: int,
+    until_ms: int,
+    kinds: Iterable[str],
+    category: str,
+    but: str = "",
 ) -> list[int]:
     """From an event's append to the provider's ledger, of what was appended in a span of time.
 
-    Only what was accepted at the first attempt: retries and digests wait on purpose.
+    Only what was accepted at the first attempt: retries and digests wait on purpose. ``but``:
+    of everybody else.
     """
     wanted, found = frozenset(kinds), []
     for delivery, reception in _accepted(evidence):
         one = len(evidence.deliveries[delivery.delivery_id]) == 1
         inside = since_ms <= delivery.appended_at_ms < until_ms
-        if one and inside and delivery.kind in wanted and delivery.category == category:
+        meant = delivery.kind in wanted and delivery.category == category
+        if one and inside and meant and delivery.recipient_id != but:
             found.append(reception.at_ms - delivery.appended_at_ms)
     return sorted(found)
 

@@ -14,7 +14,7 @@ import signal
 import sys
 import time
 import tomllib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from aiokafka.errors import KafkaError
 from streams import settings, topics
 from streams.codec import Codec
 from streams.configuration.shape import table_of
+from streams.core.state_codec import due_of_waiting
 from streams.engine.topics_admin import create_topics
 from streams.local.authority import identity
 from streams.local.broker import EmbeddedBroker
@@ -38,6 +39,7 @@ from streams.local.toml_text import merged, toml_text
 from streams.simulation.checks import all_checks, books, repeat_counts
 from streams.simulation.evidence import Allowance, Evidence, Reception
 from streams.simulation.replay import Replay
+from streams.tables import WAITING
 from tests.eventually import eventually
 from tests.faults.load import Load
 
@@ -46,6 +48,8 @@ PROVIDERS = ("apns", "twilio", "smtp", "webhook")
 HERE = Path(__file__).parent
 REST_S_MAX = 150.0
 """Longer than anything of the configuration waits, on a machine that others use too."""
+SOON_MS = 120_000
+"""A timer that is due later than this is not waited for."""
 STALE_MS = 30_000
 SEND_MS = 15_000
 
@@ -53,7 +57,10 @@ SEND_MS = 15_000
 class Worker:
     """One worker process."""
 
-    def __init__(self, name: str, role: str, process: ManagedProcess, port: int) -> None:
+    def __init__(
+        self, name: str, role: str, process: ManagedProcess, port: int, environment: dict[str, str]
+    ) -> None:
+        self.environment = environment
         self.name = name
         self.role = role
         self.process = process
@@ -105,10 +112,13 @@ class Site:
         self.broker = EmbeddedBroker(folder / "kafka", port=0)
         self.workers: dict[str, Worker] = {}
         self.ports = Ports(free_port(), free_port(), free_port())
+        self.registry_port = free_port()
         self.provider: ManagedProcess | None = None
         self.config = folder / "flowstate.toml"
         self.codec = Codec()
         self.load: Load = None  # type: ignore[assignment]
+        self.ahead_ms = 0
+        """How far the site's clock is ahead of the test's."""
         self.send_ms = SEND_MS
         self.stale_ms = STALE_MS
         self.again_s: list[float] = []
@@ -179,16 +189,13 @@ class Site:
 
     # -- workers
 
-    def start(
-        self, role: str, name: str = "", *, broken: str = "", wrapper: Sequence[str] = (),
-        **environment: str,
-    ) -> Worker:  # fmt: skip
-        """Starts a worker. ``environment``: variables; ``wrapper`` comes before the command."""
+    def start(self, role: str, name: str = "", *, variant: str = "", **environment: str) -> Worker:
+        """Starts a worker. ``environment``: variables; ``variant``: ``MODULE:ARGUMENT``
+        to run in the product's place."""
         name = name or role
         port = free_port()
-        module = ["tests.faults.broken", broken] if broken else ["streams.cli"]
-        command = [*wrapper, sys.executable, "-m", *module, "worker", role,
-                   "--config", str(self.config)]  # fmt: skip
+        module = variant.split(":") if variant else ["streams.cli"]
+        command = [sys.executable, "-m", *module, "worker", role, "--config", str(self.config)]
         env = {
             "FLOWSTATE_DATA_FOLDER": str(self.folder / "data" / name),
             "FLOWSTATE_ENGINE__WORKER_NAME": name,
@@ -197,7 +204,7 @@ class Site:
             **environment,
         }
         process = ManagedProcess(command, self.folder / "logs" / f"{name}.log", env)
-        worker = self.workers[name] = Worker(name, role, process, port)
+        worker = self.workers[name] = Worker(name, role, process, port, environment)
         return worker
 
     async def ready(self, *workers: Worker, deadline_s: float = 90.0) -> None:
@@ -229,7 +236,7 @@ class Site:
                 await asyncio.sleep(0.2)
                 for name, worker in tuple(self.workers.items()):
                     if not worker.alive:
-                        self.start(worker.role, name)
+                        self.start(worker.role, name, **worker.environment)
 
         return asyncio.create_task(keep())
 
@@ -287,9 +294,13 @@ class Site:
             async with ProgressReader(client, PARTITIONS) as reader:
                 await self._until_rest(reader, deadline)
             evidence = await self.evidence()
-            if not books(evidence).still_open or time.monotonic() > deadline:
+            soon_ms = time.time_ns() // 1_000_000 + self.ahead_ms + SOON_MS
+            at_rest = not books(evidence).still_open and not will_wake(evidence, soon_ms)
+            # What moved while it was read is not in all of it.
+            still = len(evidence.receptions) == len(self.receptions())
+            if (at_rest and still) or time.monotonic() > deadline:
                 return evidence
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(0.5)
 
     async def _until_rest(self, reader: ProgressReader, deadline: float) -> None:
         quiet = 0
@@ -383,6 +394,16 @@ class Site:
             replay = Replay(evidence, partition, changelog, most)
             faults += [f"replay: {text}" for text in replay.differences()]
         return faults
+
+
+def will_wake(evidence: Evidence, soon_ms: int) -> bool:
+    """Whether a timer will fire soon: an escalation, say, of what has been delivered already."""
+    latest: dict[bytes, bytes | None] = {}
+    for change in evidence.of((topics.STATE_CHANGELOG,)):
+        if change.key.startswith(WAITING):
+            latest[change.key] = change.value
+    dues = (due_of_waiting(value) for value in latest.values())
+    return any(due_ms is not None and due_ms < soon_ms for due_ms in dues)
 
 
 @contextlib.asynccontextmanager

@@ -65,7 +65,6 @@ class Caller:
         async with aiohttp.ClientSession(timeout=timeout) as session:
             while not stop.is_set():
                 event = self._site.load.event()
-                event.pop("created_at_ms")
                 try:
                     async with session.post(self._url, json=event) as answer:
                         status, body = answer.status, await answer.read()

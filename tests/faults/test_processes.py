@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from streams import topics
 from streams.engine.crash_points import BATCH_POINTS
 from tests.faults.site import Site, Worker, under_load
 
@@ -125,7 +126,7 @@ async def test_rebalance_storm(site: Site, verdict: Any) -> None:
     await verdict()
 
 
-@pytest.mark.row("17", "rolling restart of everything, one by one, twice")
+@pytest.mark.row("17a", "rolling restart of everything, one by one, twice")
 async def test_rolling_restart(site: Site, verdict: Any) -> None:
     await site.everybody()
     more = [site.start(role, f"{role}-2") for role in ("decide", "deliver")]
@@ -138,3 +139,23 @@ async def test_rolling_restart(site: Site, verdict: Any) -> None:
             await site.ready(site.start(worker.role, name))
             await site.running_again(since)
     await verdict()
+
+
+@pytest.mark.row("17b", "rolling upgrade to a release with more state, and back")
+async def test_rolling_upgrade(site: Site, verdict: Any) -> None:
+    await site.everybody()
+    await site.ready(site.start("decide", "decide-2"))
+    newer = "tests.faults.newer:newer"
+    plan = (("decide", newer), ("decide-2", newer), ("decide", ""), ("decide-2", ""))
+    async with under_load(site):
+        for name, variant in plan:
+            assert await site.workers[name].stop() == 0, site.workers[name].log()[-3000:]
+            since = time.monotonic()
+            await site.ready(site.start("decide", name, variant=variant))
+            await site.running_again(since)
+            await asyncio.sleep(1.0)
+    evidence = await site.settled()
+    changes = evidence.of((topics.STATE_CHANGELOG,))
+    written = sum(b"written by a later release" in (change.value or b"") for change in changes)
+    assert written, "nothing was written by the later release"
+    await verdict(await site.judge(evidence, replay=False))
