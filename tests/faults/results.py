@@ -90,17 +90,33 @@ def _order(row: str) -> tuple[int, str]:
 def table(results: Iterable[Result]) -> str:
     """Markdown."""
     lines = [
-        "| # | fault | seeds | events | lost | repeated (allowed) | running again (s) | holds |",
-        "|---|---|---|---|---|---|---|---|",
+        "| # | fault | seeds | events | lost | repeated / allowed | again after (s) | holds | |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for row, ones in latest(results).items():
         again = [second for one in ones for second in one.again_s]
         worst = f"{max(again):.1f}" if again else "-"
-        repeated = f"{sum(o.repeated for o in ones)} ({sum(o.allowed for o in ones)})"
+        repeated = f"{sum(o.repeated for o in ones)} / {sum(o.allowed for o in ones)}"
         seeds = ", ".join(str(one.seed) for one in sorted(ones, key=lambda one: one.seed))
         holds = "yes" if all(one.holds for one in ones) else "**no**"
         lines.append(
             f"| {row} | {ones[-1].fault} | {seeds} | {sum(o.events for o in ones):,} |"
-            f" {sum(o.lost for o in ones)} | {repeated} | {worst} | {holds} |"
+            f" {sum(o.lost for o in ones)} | {repeated} | {worst} | {holds} | {ones[-1].note} |"
         )
     return "\n".join(lines)
+
+
+PAGE = ROOT / "docs" / "reliability.md"
+BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
+
+
+def page_with(text: str, results: Iterable[Result]) -> str:
+    """The page with another table between its two marks."""
+    before, _, rest = text.partition(BEGIN)
+    _, found, after = rest.partition(END)
+    assert found, f"{PAGE} has lost its marks"
+    return f"{before}{BEGIN}\n\n{table(results)}\n\n{END}{after}"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page_with(PAGE.read_text(), read()))

@@ -130,9 +130,7 @@ class Site:
         """Broker, topics, provider, configuration, load; no workers yet."""
         await self.broker.start_async()
         self.configure(**over)
-        known = settings.load(self.config)
         await create_topics(self.broker.bootstrap, topics.SPECS, PARTITIONS, 1, False, {})
-        self.settings = known
         self.start_provider()
         webhooks = f"http://127.0.0.1:{self.ports.http}/webhooks"
         self.load = await Load(self.broker.bootstrap, PARTITIONS, self.seed, webhooks).__aenter__()
@@ -166,6 +164,7 @@ class Site:
             "providers": providers,
         }  # fmt: skip
         self.config.write_text(toml_text(merged(merged(base, own), over)))
+        self.settings = settings.load(self.config)
 
     def start_provider(self) -> None:
         """The receiving side; what it has received stays from one start to the next."""
