@@ -1,7 +1,7 @@
 """The frame of each row: a site, the verdict, and a line of the results.
 
-``SEED=7`` draws another run, ``ONLY=2`` or ``ONLY=11a`` runs one row, ``FRESH=1`` forgets what held
-before.
+``SEED=7`` draws another run, ``ONLY=2`` or ``ONLY=11a`` runs one row, ``RESUME=1`` passes over
+what held before.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if only and mark.args[0].rstrip("abcdefghijklmnop") != only and mark.args[0] != only:
             item.add_marker(pytest.mark.skip(reason=f"ONLY={only}"))
         elif results.holds_already(mark.args[0], seed_of_run()):
-            item.add_marker(pytest.mark.skip(reason="held before with this seed (FRESH=1 repeats)"))
+            item.add_marker(
+                pytest.mark.skip(reason="held before with this seed (make faults FRESH=1 repeats)")
+            )
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """What came of each row: kept as lines, so that a run resumes where it stopped; and the table.
 
-A row that held with the same seed on the same code is not run again unless ``FRESH=1``. The code
-is known by the hash of every file of the product, so a change runs everything again.
+With ``RESUME=1`` (``make faults`` sets it, but for ``FRESH=1``) a row that held with the same seed
+on the same code is not run again. The code is known by the hash of every file of the product, so a change runs everything again.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def write(result: Result) -> None:
 
 def holds_already(row: str, seed: int) -> bool:
     """Whether the row held with this seed on this code."""
-    if os.environ.get("FRESH"):
+    if not os.environ.get("RESUME"):
         return False
     return any(
         one.row == row and one.seed == seed and one.code == code_hash() and one.holds

@@ -20,7 +20,6 @@ FALSE_HOPE_S = 5.0
 """A request that was under way when the broker went may still be answered for so long."""
 
 
-@pytest.mark.faults_short
 @pytest.mark.row("5a", "the broker is restarted in an orderly way, 3 times")
 async def test_clean_restart(site: Site, verdict: Any) -> None:
     await restarts(site, hard=False)

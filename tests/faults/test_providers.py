@@ -67,7 +67,6 @@ async def test_provider_unavailable(site: Site, verdict: Any) -> None:
     await verdict(finding, note=f"others' p95 {worst[0]} ms before, {worst[1]} ms meanwhile")
 
 
-@pytest.mark.faults_short
 @pytest.mark.row("11b", "providers answer 429 with Retry-After")
 async def test_throttled(site: Site, verdict: Any) -> None:
     await site.everybody()
