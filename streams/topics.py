@@ -99,7 +99,11 @@ SPECS: tuple[TopicSpec, ...] = (
         31 * DAYS,
     ),
     TopicSpec(
-        TICKS, "Moves stream time on when no event does (stream mode).", None, "delete", DAYS
+        TICKS,
+        "Moves stream time on when no event does (stream mode); else, tells the broker's time.",
+        None,
+        "delete",
+        DAYS,
     ),
     *(
         TopicSpec(name, f"Messages for {name.split('.')[1]}.", "delivery", "delete", 2 * DAYS)

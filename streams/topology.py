@@ -45,14 +45,14 @@ ROLES = (
         " wrong partition.",
         (*topics.CONTROL, *topics.EVENTS, topics.KILL_SWITCH, topics.STATE_CHANGELOG),
         (*topics.DELIVERIES, topics.DECISIONS, topics.DEAD_LETTERS, topics.DESTINATIONS,
-         topics.DESTINATION_CLAIMS, topics.PREFERENCES, topics.STATE_CHANGELOG),
+         topics.DESTINATION_CLAIMS, topics.PREFERENCES, topics.STATE_CHANGELOG, topics.TICKS),
     ),
     Role(
         "deliver",
         "Sends, and says what the provider answered. After a restart the tail of `outcomes` tells"
         " it what was sent.",
         (*topics.DELIVERIES, topics.KILL_SWITCH),
-        (topics.OUTCOMES, topics.FEEDBACK, topics.RECEIPTS, topics.DEAD_LETTERS),
+        (topics.OUTCOMES, topics.FEEDBACK, topics.RECEIPTS, topics.DEAD_LETTERS, topics.TICKS),
     ),
     Role(
         "ledger",

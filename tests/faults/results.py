@@ -1,7 +1,8 @@
 """What came of each row: kept as lines, so that a run resumes where it stopped; and the table.
 
 With ``RESUME=1`` (``make faults`` sets it, but for ``FRESH=1``) a row that held with the same seed
-on the same code is not run again. The code is known by the hash of every file of the product, so a change runs everything again.
+on the same code is not run again. The code is known by the hash of every file of the product, so a
+change runs everything again.
 """
 
 from __future__ import annotations
