@@ -62,7 +62,7 @@ bench: $(STAMP) ## Measure throughput and latency on this machine
 
 faults: $(STAMP) ## Kill, stop and damage things, then check the ledgers (SEED=7, ONLY=2, FRESH=1)
 	@$(if $(SEED),SEED=$(SEED)) $(if $(ONLY),ONLY=$(ONLY)) $(if $(FRESH),,RESUME=1) \
-		$(BIN)/python -m pytest -m faults --timeout 900 tests/faults $(PYTEST_ARGS)
+		$(BIN)/python -m pytest -n 2 --dist loadgroup -m faults tests/faults $(PYTEST_ARGS)
 
 compiled: $(STAMP) ## Compile the rules into build/compiled (run with PYTHONPATH=build/compiled)
 	@rm -rf build/compiled && mkdir -p build/compiled

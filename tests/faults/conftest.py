@@ -17,6 +17,8 @@ import pytest
 from tests.faults import disks, results
 from tests.faults.site import Finding, Site, open_site, seed_of_run
 
+MOSTLY_WAIT = ("4", "6", "11a")
+"""Long rows in which little happens: they run beside the others."""
 Verdict = Callable[..., Awaitable[Finding]]
 
 
@@ -27,7 +29,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         mark = item.get_closest_marker("row")
         if mark is None:
             continue
-        item.add_marker(pytest.mark.xdist_group("faults"))
+        beside = mark.args[0] in MOSTLY_WAIT
+        item.add_marker(pytest.mark.xdist_group("faults-waiting" if beside else "faults"))
         if only and mark.args[0].rstrip("abcdefghijklmnop") != only and mark.args[0] != only:
             item.add_marker(pytest.mark.skip(reason=f"ONLY={only}"))
         elif results.holds_already(mark.args[0], seed_of_run()):
