@@ -36,6 +36,9 @@ LEVELS = (
     "NONE",
 )
 DEFAULT_LEVEL = "BACKWARD"
+OUR_LEVEL = "FULL_TRANSITIVE"
+"""Of our own subjects: this product reads with its own schema whatever a producer registers, so a
+field that we need must be in theirs (``BACKWARD`` would let them leave it out)."""
 
 
 class Registered(msgspec.Struct, frozen=True):
@@ -208,6 +211,8 @@ class SchemaStore:
             for contract in releases:
                 if contract.name == spec.schema:
                     self.register(f"{spec.name}-value", json.dumps(contract.schema), True)
+            self._file.levels.setdefault(f"{spec.name}-value", OUR_LEVEL)
+        self._write()
 
     # ----------------------------------------------------------------------------------- internals
 

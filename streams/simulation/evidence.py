@@ -81,7 +81,10 @@ class Evidence:
         """Delivery id -> (record, delivery) of each time that it was handed over."""
         found: defaultdict[str, list[tuple[Any, Delivery]]] = defaultdict(list)
         for record in self.of(topics.DELIVERIES):
-            delivery = self.codec.decode_delivery(record.value)
+            try:
+                delivery = self.codec.decode_delivery(record.value)
+            except DecodeError:
+                continue  # somebody else's garbage: nobody can send it
             found[delivery.delivery_id].append((record, delivery))
         return found
 

@@ -140,7 +140,7 @@ async def test_redrive_twice(site: Site, verdict: Any) -> None:
     # What is redriven must still be worth sending when the operator comes.
     site.configure(
         defaults={"retry": {"attempts_max": 2}},
-        categories={name: {"expires_after": "10m"} for name in LASTING},
+        categories={name: {"expires_after": "3m"} for name in LASTING},
     )
     await site.everybody()
     await site.faults(apns="throttled", sms="throttled", webhook="throttled", email="throttled")

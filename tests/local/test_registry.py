@@ -97,6 +97,15 @@ async def test_an_incompatible_schema_is_refused_with_409(registry: SchemaRegist
     assert await call(registry, "GET", path) == (200, [1, 2])
 
 
+async def test_no_producer_of_ours_may_leave_out_what_is_needed(registry: SchemaRegistry) -> None:
+    schema = load_contracts().current["event"].schema
+    for left_out, expected in (("event_id", 409), ("campaign", 200)):
+        fields = [field for field in schema["fields"] if field["name"] != left_out]
+        body = {"schema": json.dumps({**schema, "fields": fields})}
+        path = "/subjects/events.normal-value/versions"
+        assert (await call(registry, "POST", path, body))[0] == expected, left_out
+
+
 async def test_levels_of_compatibility_are_kept_by_subject(registry: SchemaRegistry) -> None:
     path = "/subjects/x-value/versions"
     await call(registry, "POST", path, schema_body(record(A)))
