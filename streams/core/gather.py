@@ -54,14 +54,14 @@ def absorb(turn: Turn, notification: Notification, rule: DigestRule) -> bool:
         last_ms = turn.waiting.lookbacks.get(digest.lookback_key(notification.category, key))
         if last_ms is None or turn.now_ms >= last_ms + rule.window_ms:
             return False
-        return _absorb_until(turn, notification, rule, last_ms + rule.window_ms)
+        return _put(turn, notification, rule, key, opened, last_ms + rule.window_ms)
     if opened is not None and rule.mode != "debounce":
-        return _absorb_until(turn, notification, rule, opened.closes_at_ms)
+        return _put(turn, notification, rule, key, opened, opened.closes_at_ms)
     opened_at_ms = opened.opened_at_ms if opened else turn.now_ms
     spread = (turn.recipient_id, turn.policy.release_jitter_ms)
     zone = turn.profile.preferences.zone
     closes_at_ms = digest.close_time(rule, opened_at_ms, turn.now_ms, zone, spread)
-    return _absorb_until(turn, notification, rule, closes_at_ms)
+    return _put(turn, notification, rule, key, opened, closes_at_ms)
 
 
 def over_limit(
@@ -131,21 +131,35 @@ def _find(turn: Turn, notification: Notification, key: str) -> OpenDigest | None
 
 
 def _absorb_until(
-    turn: Turn, notification: Notification, rule: DigestRule, closes_at_ms: int, by: str = ""
+    turn: Turn, notification: Notification, rule: DigestRule, closes_at_ms: int, by: str
 ) -> bool:
-    """Puts an event into the open digest of its key, or a new one, that closes then.
+    """Puts an event into the open digest of its key, or a new one, that closes then."""
+    key = digest.key_of(rule, notification)
+    return _put(turn, notification, rule, key, _find(turn, notification, key), closes_at_ms, by)
+
+
+def _put(
+    turn: Turn,
+    notification: Notification,
+    rule: DigestRule,
+    key: str,
+    opened: OpenDigest | None,
+    closes_at_ms: int,
+    by: str = "",
+) -> bool:
+    """Puts an event into ``opened``, or a new digest, that closes then.
 
     An event that would expire first is not gathered: it goes on alone, in time. For the same
     reason a digest never stays open longer than the first of its events may wait.
     """
     now_ms, bounds = turn.now_ms, turn.policy.bounds
-    key = digest.key_of(rule, notification)
-    opened = _find(turn, notification, key)
     closes_at_ms = max(closes_at_ms, now_ms + 1)
-    if opened is not None:
+    is_new = opened is None
+    if opened is not None and closes_at_ms > opened.closes_at_ms:
         first_ms = members.first_expiry_ms(opened.member_facts)
         if first_ms is not None:
             closes_at_ms = min(closes_at_ms, first_ms - 1)
+    if opened is not None:
         closes_at_ms = max(closes_at_ms, opened.closes_at_ms)
     if notification.expires_at_ms <= closes_at_ms:
         return False
@@ -159,12 +173,9 @@ def _absorb_until(
         grown = replace(grown, closes_at_ms=now_ms, closing="digest_full")
     elif not turn.has_room(sizes.digest_bytes(grown) - sizes.digest_bytes(opened)):
         grown = replace(grown, closes_at_ms=now_ms, closing="digest_crowded")
-    digests = tuple(grown if d is opened else d for d in turn.waiting.digests)
-    if not any(
-        d is grown for d in digests
-    ):  # Just opened. The others stay in the order of their opening.
-        digests = (*digests, grown)
-    turn.wait(digests=digests)
+    known = turn.waiting.digests  # In the order of their opening.
+    in_place = tuple([grown if one is opened else one for one in known])
+    turn.wait(digests=(*known, grown) if is_new else in_place)
     turn.conclude(
         notification,
         "digested",

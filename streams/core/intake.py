@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from streams.core.ids import hash8
 from streams.core.local_time import local, resolve_send_at, zone_of
-from streams.core.members import position
+from streams.core.members import place
 from streams.core.model import PRIORITY_RANK, Event, Notification
 from streams.core.policy import Category
 from streams.core.turn import Turn
@@ -58,14 +59,16 @@ def still_waits(turn: Turn, subject_id: str, event_id: str) -> bool:
     waiting = turn.waiting
     if not (waiting.held or waiting.digests or waiting.retries or waiting.escalations):
         return False
+    wanted = hash8(event_id)
+    for opened in waiting.digests:
+        if place(opened.members, wanted) >= 0:
+            return True
     told = [held.notification for held in waiting.held]
     told += [step.notification for step in waiting.escalations]
-    return (
-        any(one.notification_id == subject_id for one in told)
-        or any(retry.delivery.notification_id == subject_id for retry in waiting.retries)
-        or any(position(one.members, event_id) >= 0 for one in told if one.members)
-        or any(position(opened.members, event_id) >= 0 for opened in waiting.digests)
-    )
+    for one in told:
+        if one.notification_id == subject_id or (one.members and place(one.members, wanted) >= 0):
+            return True
+    return any(retry.delivery.notification_id == subject_id for retry in waiting.retries)
 
 
 def send_at(turn: Turn, event: Event) -> int | None:

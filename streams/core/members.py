@@ -9,6 +9,7 @@ taken out by id, and their actors stay as counted.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Collection
 
 from msgspec.structs import replace
@@ -19,12 +20,13 @@ from streams.core.model import DigestItem, Notification, OpenDigest
 HASH_BYTES = 8
 FACT_BYTES = 16
 NOBODY = bytes(HASH_BYTES)
+_EXPIRY = struct.Struct(">8xQ")
+"""The second half of a fact; the first, the actor's hash, is passed over."""
 
 
-def fact_of(notification: Notification) -> bytes:
-    """What is kept of one event: its actor's hash and its expiry."""
-    actor = ids.hash8(notification.actor_id) if notification.actor_id else NOBODY
-    return actor + notification.expires_at_ms.to_bytes(8)
+def fact(actor: bytes, expires_at_ms: int) -> bytes:
+    """What is kept of one event: its actor's hash (``NOBODY`` for none) and its expiry."""
+    return actor + expires_at_ms.to_bytes(8)
 
 
 def position(members: bytes, event_id: str) -> int:
@@ -53,8 +55,7 @@ def distinct_actors(facts: bytes) -> bytes:
 
 def first_expiry_ms(facts: bytes) -> int | None:
     """When the first member expires."""
-    ends = [facts[at + HASH_BYTES : at + FACT_BYTES] for at in range(0, len(facts), FACT_BYTES)]
-    return int.from_bytes(min(ends)) if ends else None
+    return min(_EXPIRY.iter_unpack(facts))[0] if facts else None
 
 
 def unwanted(facts: bytes, muted: Collection[bytes], now_ms: int) -> set[int]:
