@@ -15,7 +15,7 @@ PYTEST_WORKERS ?= 2
 PIP_COMPILE = .venv-lock/bin/pip-compile --quiet --generate-hashes --strip-extras --no-header \
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --allow-unsafe
 
-.PHONY: help install venv demo test test-core lint format check bench faults compiled lock clean
+.PHONY: chromium help install venv demo test test-core lint format check bench faults compiled lock clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,12 @@ demo: $(STAMP) ## Run the whole system on this machine (KILL=decide kills that r
 
 test: $(STAMP) ## All tests but the fault runs, with a real broker
 	@$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadgroup -m "not faults or faults_short" $(PYTEST_ARGS)
+
+chromium: ## Install Chromium for the browser tests, where this machine lets us (Debian, as root)
+	@command -v chromium >/dev/null 2>&1 || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
+		&& { apt-get -qq update; DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes \
+		--no-install-recommends chromium fonts-dejavu-core >/dev/null; }; } \
+		|| echo "No Chromium here, and none could be installed: browser tests will be skipped."
 
 test-core: $(STAMP) ## The decision core alone: pure, seconds
 	@$(BIN)/python -m pytest tests/core $(PYTEST_ARGS)

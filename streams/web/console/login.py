@@ -70,7 +70,7 @@ class Login:
             return self._frame.refusal(request, "html", error.problem)
         if asker is not None:
             raise web.HTTPFound(_back(request.query.get("next", "")))
-        return self._form(request)
+        return self._form(request, request.query.get("next", ""))
 
     async def log_in(self, request: web.Request) -> web.StreamResponse:
         """A session, for a key that works."""
@@ -79,19 +79,21 @@ class Login:
             fields = await frame.form(request, None)
         except ProblemError as error:
             return frame.refusal(request, "html", error.problem)
+        back_to = fields.get("next", [""])[0]
         wait_s = self._attempts.take(request.remote or "")
         if wait_s:
             frame.metrics.logins.labels("too_many").inc()
-            response = self._form(request, f"Too many attempts: try again in {wait_s} s.", 429)
+            why = f"Too many attempts: try again in {wait_s} s."
+            response = self._form(request, back_to, why, 429)
             response.headers["Retry-After"] = str(wait_s)
             return response
         key = frame.access.find(fields.get("key", [""])[0].strip())
         if key is None or "read" not in key.scopes:
             frame.metrics.logins.labels("refused").inc()
             why = "That key does not open these pages: it is wrong, revoked, expired or without"
-            return self._form(request, f"{why} the scope read.", 401)
+            return self._form(request, back_to, f"{why} the scope read.", 401)
         frame.metrics.logins.labels("accepted").inc()
-        back = web.HTTPFound(_back(fields.get("next", [""])[0]))
+        back = web.HTTPFound(_back(back_to))
         cookie = frame.access.sessions.begin(key.key_id, frame.access.now_ms())
         frame.set_cookie(back, SESSION_COOKIE, cookie)
         raise back
@@ -107,8 +109,9 @@ class Login:
         response.del_cookie(SESSION_COOKIE, path="/")
         raise response
 
-    def _form(self, request: web.Request, wrong: str = "", status: int = 200) -> web.Response:
-        back = request.query.get("next", "")
+    def _form(
+        self, request: web.Request, back: str, wrong: str = "", status: int = 200
+    ) -> web.Response:
         return self._frame.html("login.html", request, None, status, wrong=wrong, back=back)
 
 
