@@ -33,7 +33,14 @@ from streams.settings import Settings, default_path, load
 
 ROLES = ("decide", "deliver", "ledger")
 HOST = "127.0.0.1"
-STREAM_HISTORY = {"ledger": {"retention_days": 36_500, "bucket_days": 7}}
+STREAM_HISTORY = {
+    "ledger": {
+        "retention_days": 36_500,
+        "bucket_days": 7,
+        "hours_kept_max": 24 * 400,
+        "hours_asked_max": 24 * 400,
+    }
+}
 """A trace passes months in seconds, and is years old: keep all of it, a week in a bucket."""
 RESEND = {"on_ambiguous": "resend"}
 """So that a killed sink changes no total: what was in flight is sent again, flagged and counted."""

@@ -134,6 +134,11 @@ class LedgerWeb:
         self._mine.pop(partition, None)
 
     @property
+    def hours_max(self) -> int:
+        """How far back it counts when it is asked."""
+        return self._settings.hours_asked_max
+
+    @property
     def url(self) -> str:
         """Where other workers reach this one."""
         apps = [] if self._faust_app is None else [self._faust_app]
@@ -206,25 +211,29 @@ class LedgerWeb:
                 return refused
             partition = partition_of_recipient(asked.recipient_id, self._engine.partitions)
             return await self._answer("search", request, partition, lambda q: q.search(asked))
-        page = await self._search_everywhere(request, asked)
+        is_hop = HOP_HEADER in request.headers
+        page = await self.search_everywhere(request.raw_path, asked, is_hop=is_hop)
         for recipient_id in {hit.recipient_id for hit in page.hits}:
             refused = await self._note(request, "search", recipient_id)
             if refused is not None:
                 return refused
         return _json(page)
 
-    async def _search_everywhere(self, request: web.Request, asked: SearchQuestion) -> SearchPage:
+    async def search_everywhere(
+        self, path_and_query: str, asked: SearchQuestion, *, is_hop: bool = False
+    ) -> SearchPage:
+        """What fits in all partitions that answer. No look is recorded: see ``read``."""
         pages, ready = [], 0
         for queries, is_ready in list(self._mine.values()):
             if is_ready():
                 pages.append(queries.search(asked))
                 ready += 1
-        if HOP_HEADER in request.headers:
+        if is_hop:
             return merged(pages, ready == len(self._mine))
         owners = await self._owners.all()
         elsewhere = {url for p, url in owners.items() if p not in self._mine} - {self.url}
         answers = await asyncio.gather(
-            *(self._owners.ask(url, request.raw_path) for url in sorted(elsewhere))
+            *(self._owners.ask(url, path_and_query) for url in sorted(elsewhere))
         )
         is_complete = ready == len(self._mine)
         is_complete &= len(owners.keys() | self._mine.keys()) >= self._engine.partitions

@@ -163,6 +163,7 @@ class ConsoleWorld:
         self.deliver = DeliverPages("s" * 32, is_stream=False)
         self.deliver.show(self.providers, lambda name: False)
         self._servers: list[TestServer] = []
+        self._offset = 0
 
     # -------------------------------------------------------------------------------------- life
 
@@ -236,7 +237,7 @@ class ConsoleWorld:
         def subject(event_id: str) -> str:
             return subject_of(event_id, recipient_id, partition)
 
-        delivery_id = f"{partition:03x}" + "d" * 29
+        delivery_id = f"{partition:03x}d{self._offset:028x}"
         delivering = entry(
             "delivering", "e-sent", subject_id=subject("e-sent"), at=1,
             deliveries=(sent(delivery_id),), inputs={"cell": "policy category message"},
@@ -250,20 +251,23 @@ class ConsoleWorld:
             until_ms=NOW_MS + 3_600_000,
             inputs={"zone": "Europe/Lisbon", "quiet_until_ms": str(NOW_MS + 3_600_000)},
         )  # fmt: skip
-        hour_ago = NOW_MS - 3_600_000
+        hour_ago, first = NOW_MS - 3_600_000, self._offset
+        self._offset += 3
         self.stores[partition].write(
             rows_of(
-                decision(0, delivering, at_ms=hour_ago, recipient_id=recipient_id),
+                decision(first, delivering, at_ms=hour_ago, recipient_id=recipient_id),
                 outcome(
-                    0, delivery_id=delivery_id, notification_id=subject("e-sent"),
+                    first, delivery_id=delivery_id, notification_id=subject("e-sent"),
                     recipient_id=recipient_id, decided_at_ms=hour_ago,
                     appended_at_ms=hour_ago - 20, answered_at_ms=hour_ago + 40,
                 ),
-                receipt(0, hour_ago + 60_000, recipient_id=recipient_id, delivery_id=delivery_id),
-                decision(1, opted_out, at_ms=NOW_MS - 60_000, recipient_id=recipient_id),
-                decision(2, held, at_ms=NOW_MS - 1_000, recipient_id=recipient_id),
+                receipt(
+                    first, hour_ago + 60_000, recipient_id=recipient_id, delivery_id=delivery_id
+                ),
+                decision(first + 1, opted_out, at_ms=NOW_MS - 60_000, recipient_id=recipient_id),
+                decision(first + 2, held, at_ms=NOW_MS - 1_000, recipient_id=recipient_id),
             ),
-            {"decisions": 3, "outcomes": 1, "receipts": 1},
+            {"decisions": first + 3, "outcomes": first + 1, "receipts": first + 1},
         )  # fmt: skip
         self.views[partition].keep(_state(recipient_id, partition, subject("e-held")))
         return subject("e-sent")

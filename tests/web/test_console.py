@@ -205,10 +205,19 @@ async def test_search_leads_straight_to_the_one_answer(
 
 
 async def test_search_lists_what_fits(world: ConsoleWorld, session: aiohttp.ClientSession) -> None:
-    async def found(query: str) -> list[str]:
-        async with session.get(f"{world.url}/search.json?recipient=ann&{query}") as answer:
-            return [hit["entry"]["event_id"] for hit in (await answer.json())["hits"]]
+    async def hits(query: str) -> list[tuple[str, str]]:
+        async with session.get(f"{world.url}/search.json?{query}") as answer:
+            document = await answer.json()
+        return [(hit["recipient_id"], hit["entry"]["event_id"]) for hit in document["hits"]]
 
+    async def found(query: str) -> list[str]:
+        return [event_id for _, event_id in await hits(f"recipient=ann&{query}")]
+
+    assert await hits("event_id=e-held") == [("ann", "e-held")]
+    world.tell_a_story("bob")
+    assert sorted(await hits("reason=opted_out")) == [("ann", "e-like"), ("bob", "e-like")]
+    looked_at = {(what, whom) for _, what, whom, _ in world.looks.kept}
+    assert looked_at == {("search", "ann"), ("search", "bob")}
     assert await found("reason=opted_out") == ["e-like"]
     assert await found("category=message") == ["e-held", "e-sent"]
     assert await found("since=2023-11-14T22:10") == ["e-held", "e-like"]

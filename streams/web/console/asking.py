@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from typing import Any, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import msgspec
 from aiohttp import web
@@ -18,9 +18,11 @@ from aiohttp import web
 from streams.api.problems import ProblemError, refuse
 from streams.api.state_client import StateClient
 from streams.core.ids import partition_of
-from streams.ledger.documents import Timeline, Totals, Trace
+from streams.ledger.documents import SearchPage, Timeline, Totals, Trace
 from streams.ledger.looks import LookLog, LookNotRecorded
 from streams.ledger.queries import LedgerQueries
+from streams.ledger.reasons import ReasonsQuestion, Step
+from streams.ledger.search import SearchQuestion
 from streams.partitioning import partition_of_recipient
 from streams.web.console.page import Visit
 from streams.web.decide_pages import PATH
@@ -31,7 +33,10 @@ from streams.web.table_view import TablePage
 Document = TypeVar("Document")
 COUNTS_KEPT_S = 0.9
 """How long the counts of a day are shown again; those of a month thirty times as long."""
+COUNTS_KEPT_S_MAX = 30.0
 COUNTS_MAX = 16
+HOURS_AS_HOURS_MAX = 96
+"""Longer times are counted by day."""
 
 
 class Asking:
@@ -116,14 +121,32 @@ class Asking:
             totals = await self._count(hours)
             if len(self._counts) >= COUNTS_MAX:
                 del self._counts[next(iter(self._counts))]
-            kept_s = COUNTS_KEPT_S * max(1.0, hours / 24)
+            kept_s = min(COUNTS_KEPT_S_MAX, COUNTS_KEPT_S * max(1.0, hours / 24))
             self._counts[hours] = time.monotonic() + kept_s, totals
             return totals
 
     async def _count(self, hours: int) -> Totals:
+        step: Step = "hour" if hours <= HOURS_AS_HOURS_MAX else "day"
+        asked = ReasonsQuestion(hours=hours, step=step)
         return await self._ledger.read_everywhere(
-            f"/v1/reasons?hours={hours}", lambda queries: queries.reasons(hours)
+            f"/v1/reasons?hours={hours}&step={step}", lambda queries: queries.reasons(asked)
         )
+
+    async def search(self, asked: SearchQuestion) -> SearchPage:
+        """What fits, newest first. Raises ``ProblemError`` (503) where one partition is asked."""
+        wanted = {
+            "recipient": asked.recipient_id, "event_id": asked.event_id,
+            "category": asked.category, "channel": asked.channel, "verdict": asked.verdict,
+            "reason": asked.reason, "from": asked.from_ms or None, "before": asked.before_ms,
+            "limit": asked.limit,
+        }  # fmt: skip
+        path = "/v1/search?" + urlencode({n: v for n, v in wanted.items() if v is not None})
+        if asked.recipient_id is None:
+            return await self._ledger.search_everywhere(path, asked)
+        partition = self.partition(asked.recipient_id)
+        found = await self._read(partition, path, lambda q: q.search(asked), SearchPage)
+        assert found is not None, "a search may find nothing, but it is always answered"
+        return found
 
     async def _read(
         self, partition: int, path: str, answer: Answer, kind: type[Document]

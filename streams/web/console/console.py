@@ -75,7 +75,7 @@ class Console:
         asking = Asking(ledger, self._states, looks, engine.partitions)
         self._letters = DeadLetterPages(settings, engine, asking, frame, codec)
         groups = (
-            OverviewPages(asking, self._fleet),
+            OverviewPages(asking, self._fleet, ledger.hours_max),
             SearchPages(asking, settings.rows_max),
             RecipientPages(asking, settings.rows_max),
             NotificationPages(asking),

@@ -14,16 +14,16 @@ import msgspec
 
 from streams.api.routes import Parameter
 from streams.ledger.documents import Count
-from streams.ledger.rows import EVENT, HOUR_MS
+from streams.ledger.rows import DAY_MS, EVENT, HOUR_MS
 from streams.web.console import providers
-from streams.web.console.asking import Asking
+from streams.web.console.asking import HOURS_AS_HOURS_MAX, Asking
 from streams.web.console.charts import Series, by_time
 from streams.web.console.fleet import Fleet
 from streams.web.console.page import Page, Visit
 
-HOURS_DEFAULT, HOURS_MAX = 24, 24 * 365
-PLACES_MAX = 96
-"""Bars in a chart; longer times are gathered into them."""
+HOURS_DEFAULT = 24
+CHOICES = ((1, "last hour"), (24, "last day"), (168, "last week"), (744, "last month"),
+           (8_760, "last year"))  # fmt: skip
 WITHHELD = frozenset({"suppressed", "dropped", "expired", "cancelled", "dead_lettered"})
 HOURS = Parameter("hours", "query", "How far back, up to the newest decision.", int)
 
@@ -61,8 +61,10 @@ class OverviewPage(msgspec.Struct, frozen=True, kw_only=True):
     """The state of the system in one look."""
 
     hours: int
+    choices: list[tuple[int, str]]
+    """Other times that can be asked for, in hours."""
     until_ms: int | None
-    """End of the newest hour with anything in it; ``None``: nothing was recorded yet."""
+    """End of the newest hour (or day) with anything in it; ``None``: nothing was recorded yet."""
     slot_ms: int
     is_complete: bool
     """False: some partitions do not answer at the moment."""
@@ -89,7 +91,9 @@ class OverviewPage(msgspec.Struct, frozen=True, kw_only=True):
 class OverviewPages:
     """The page."""
 
-    def __init__(self, asking: Asking, fleet: Fleet) -> None:
+    def __init__(self, asking: Asking, fleet: Fleet, hours_max: int) -> None:
+        """``hours_max``: how far back the ledger counts when it is asked."""
+        self._hours_max = hours_max
         self._asking = asking
         self._fleet = fleet
 
@@ -113,10 +117,11 @@ class OverviewPages:
 
     async def load(self, visit: Visit) -> OverviewPage:
         """Counts of the ledger, and what the deliver workers say."""
-        hours = visit.whole("hours", HOURS_DEFAULT, 1, HOURS_MAX)
+        hours = visit.whole("hours", HOURS_DEFAULT, 1, self._hours_max)
         totals = await self._asking.counts(hours)
         now = providers.document_of(await self._fleet.status())
-        return page_of(totals.counts, hours, now, len(totals.partitions), self._asking.partitions)
+        answering, partitions = len(totals.partitions), self._asking.partitions
+        return page_of(totals.counts, hours, now, answering, partitions, self._hours_max)
 
 
 def page_of(
@@ -125,10 +130,11 @@ def page_of(
     now: providers.ProvidersDocument,
     answering: int,
     partitions: int,
+    hours_max: int,
 ) -> OverviewPage:
     """The page from counts by hour. Pure."""
     newest = max((c.hour_ms for c in counts if c.hour_ms is not None), default=None)
-    slot_ms = HOUR_MS * max(1, -(-hours // PLACES_MAX))
+    slot_ms = HOUR_MS if hours <= HOURS_AS_HOURS_MAX else DAY_MS
     times_ms = _times(newest, hours, slot_ms)
     charts = [] if newest is None else _charts(counts, times_ms, slot_ms)
     reasons: dict[tuple[str, str], int] = {}
@@ -138,7 +144,8 @@ def page_of(
             reasons[key] = reasons.get(key, 0) + one.count
     return OverviewPage(
         hours=hours,
-        until_ms=None if newest is None else newest + HOUR_MS,
+        choices=[(n, name) for n, name in CHOICES if n <= hours_max],
+        until_ms=None if newest is None else newest + slot_ms,
         slot_ms=slot_ms,
         is_complete=answering == partitions,
         partitions_answering=answering,
@@ -163,11 +170,11 @@ def page_of(
 
 
 def _times(newest: int | None, hours: int, slot_ms: int) -> list[int]:
-    """Starts of the slots, oldest first; the last one holds the newest hour."""
+    """Starts of the slots, oldest first; ``newest`` is the last one's."""
     if newest is None:
         return []
     places = -(-hours * HOUR_MS // slot_ms)
-    first = newest + HOUR_MS - places * slot_ms
+    first = newest - (places - 1) * slot_ms
     return [first + place * slot_ms for place in range(places)]
 
 

@@ -1,7 +1,10 @@
 """Search: from whatever somebody has in hand to the page that explains it.
 
 An id of ours leads straight to its notification, a recipient to theirs, a recipient with an event
-id to that event. A recipient with a reason, a category or a time lists what fits of their history.
+id to that event. Anything else (an event id alone, a reason, a category, a channel, a time) is
+searched in the ledger of every partition, page by page, newest first.
+
+Invariant: every person whose verdicts are on a page is recorded as looked at before it is shown.
 """
 
 from __future__ import annotations
@@ -16,15 +19,13 @@ from aiohttp import web
 
 from streams.api.problems import refuse
 from streams.api.routes import Parameter, check_name
-from streams.ledger.documents import TraceEntry
+from streams.ledger.documents import SearchHit
+from streams.ledger.search import LATEST_MS, SearchQuestion
 from streams.web.console.asking import Asking
 from streams.web.console.page import Page, Visit
 from streams.web.console.render import segment
 
 OUR_ID = re.compile(r"[0-9a-fA-F]{32}|[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
-LOOKS_MAX = 10
-"""Pages of a history that one search reads; the cursor goes on."""
-ROWS_EACH = 200
 PARAMETERS = (
     Parameter("q", "query", "A recipient, or an id of a notification, digest or delivery."),
     Parameter("recipient", "query", "Whose."),
@@ -33,15 +34,10 @@ PARAMETERS = (
     Parameter("category", "query", "Only of this category."),
     Parameter("since", "query", "Not before this: 2026-03-01 or 2026-03-01T09:00, UTC."),
     Parameter("until", "query", "Before this."),
-    Parameter("cursor", "query", "Go on here: the cursor of the page before."),
+    Parameter("cursor", "query", "Go on here: the cursor of the page before.", int),
+    Parameter("channel", "query", "Only deliveries on this channel."),
+    Parameter("verdict", "query", "Only this verdict: suppressed, held, delivering, ..."),
 )
-
-
-class HitDocument(msgspec.Struct, frozen=True):
-    """One verdict that fits."""
-
-    recipient_id: str
-    entry: TraceEntry
 
 
 class SearchDocument(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,11 +50,18 @@ class SearchDocument(msgspec.Struct, frozen=True, kw_only=True):
     category: str = ""
     since: str = ""
     until: str = ""
-    hits: list[HitDocument] = []
-    cursor: str | None = None
+    channel: str = ""
+    verdict: str = ""
+    hits: list[SearchHit] = []
+    cursor: int | None = None
+    """Time before which to go on; ``None`` when this was all."""
     is_asked: bool = False
-    hint: str = ""
-    """What to do, where nothing could be looked for."""
+    looked_at: int = 0
+    """Decisions that were looked at for this page."""
+    is_complete: bool = True
+    """False when a partition did not answer: what it knows is missing."""
+    bulk_kept_share: float = 1.0
+    """Below 1, of bulk categories only this share of notifications is kept."""
 
 
 class SearchPages:
@@ -94,39 +97,50 @@ class SearchPages:
         if recipient:
             check_name("recipient", recipient)
             if asked.event_id:
-                raise web.HTTPFound(f"/recipients/{segment(recipient)}/events/"
-                                    f"{segment(asked.event_id)}")  # fmt: skip
-            if not (asked.reason or asked.category or asked.since or asked.until):
+                where = f"/recipients/{segment(recipient)}/events/{segment(asked.event_id)}"
+                raise web.HTTPFound(where)
+            if not _has_more(asked):
                 raise web.HTTPFound(f"/recipients/{segment(recipient)}")
-            return await self._of_recipient(visit, asked, recipient)
-        if asked.event_id:
-            return msgspec.structs.replace(
-                asked, hint="An event id is the producer's and unique for a recipient: name the"
-                " recipient too.",
-            )  # fmt: skip
-        return asked
+        elif not (asked.event_id or _has_more(asked)):
+            return asked
+        return await self._look(visit, asked, recipient)
 
-    async def _of_recipient(
-        self, visit: Visit, asked: SearchDocument, recipient: str
-    ) -> SearchDocument:
-        since_ms, until_ms = _time("since", asked.since), _time("until", asked.until)
-        await self._asking.note(visit, "search", recipient)
-        hits: list[HitDocument] = []
-        before = visit.text("cursor") or None
-        for _ in range(LOOKS_MAX):
-            page = await self._asking.timeline(recipient, before, ROWS_EACH)
-            for item in page.items:
-                hits += [
-                    HitDocument(recipient, entry)
-                    for entry in reversed(item.entries or [])
-                    if _fits(entry, asked, since_ms, until_ms)
-                ]
-            before = page.before
-            is_past = page.items and since_ms is not None and page.items[-1].time_ms < since_ms
-            if before is None or is_past or len(hits) >= self._rows_max:
-                before = None if is_past else before
-                break
-        return msgspec.structs.replace(asked, hits=hits, cursor=before, is_asked=True)
+    async def _look(self, visit: Visit, asked: SearchDocument, recipient: str) -> SearchDocument:
+        cursor = visit.whole("cursor", LATEST_MS, 0, LATEST_MS)
+        question = SearchQuestion(
+            recipient_id=recipient or None,
+            event_id=asked.event_id or None,
+            category=asked.category or None,
+            channel=asked.channel or None,
+            verdict=asked.verdict or None,
+            reason=asked.reason or None,
+            from_ms=_time("since", asked.since) or 0,
+            before_ms=min(cursor, _time("until", asked.until) or LATEST_MS),
+            limit=self._rows_max,
+        )
+        if recipient:
+            await self._asking.note(visit, "search", recipient)
+        page = await self._asking.search(question)
+        if not recipient:
+            for each in dict.fromkeys(hit.recipient_id for hit in page.hits):
+                await self._asking.note(visit, "search", each)
+        return msgspec.structs.replace(
+            asked,
+            hits=page.hits,
+            cursor=page.before_ms,
+            is_asked=True,
+            looked_at=page.looked_at,
+            is_complete=page.is_complete,
+            bulk_kept_share=page.bulk_kept_share,
+        )
+
+
+def _has_more(asked: SearchDocument) -> bool:
+    """Whether anything but a recipient and an event narrows it down."""
+    return bool(
+        asked.reason or asked.category or asked.channel or asked.verdict or asked.since
+        or asked.until
+    )  # fmt: skip
 
 
 def _asked(visit: Visit) -> SearchDocument:
@@ -137,19 +151,10 @@ def _asked(visit: Visit) -> SearchDocument:
         event_id=text("event_id"),
         reason=text("reason"),
         category=text("category"),
+        channel=text("channel"),
+        verdict=text("verdict"),
         since=text("since"),
         until=text("until"),
-    )
-
-
-def _fits(
-    entry: TraceEntry, asked: SearchDocument, since_ms: int | None, until_ms: int | None
-) -> bool:
-    return (
-        asked.reason in ("", entry.reason)
-        and asked.category in ("", entry.category)
-        and (since_ms is None or entry.decided_at_ms >= since_ms)
-        and (until_ms is None or entry.decided_at_ms < until_ms)
     )
 
 
