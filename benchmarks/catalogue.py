@@ -9,6 +9,7 @@ from benchmarks import (
     end_to_end,
     growth,
     http_api,
+    ledger,
     restore,
     thin,
     timers,
@@ -24,5 +25,6 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     restore.BENCHMARK,
     deliver.BENCHMARK,
     http_api.BENCHMARK,
+    ledger.BENCHMARK,
     growth.BENCHMARK,
 )

@@ -436,6 +436,29 @@ def redrive(**options: Any) -> None:
     books.redrive(**options)
 
 
+@main.command(short_help="Erase everything about someone, and show what is left.")
+@click.argument("recipient")
+@click.option("--verify", is_flag=True, help="Change nothing; say what is left, and until when.")
+@click.option("--lift", is_flag=True, help="They came back: treat them like anybody new.")
+@click.option("--json", "as_json", is_flag=True, help="What --verify found, as JSON.")
+@configured
+def forget(**options: Any) -> None:
+    """Erase everything about RECIPIENT: choices, addresses, what waits, and history.
+
+    Done means that no table holds them. A keyed hash stays, so that what still comes for them is
+    refused. Kafka's own logs go by compaction and age: --verify reads them and exits with 1
+    while anything is left.
+
+    \b
+    Example:
+      flowstate forget member-0009
+      flowstate forget member-0009 --verify
+    """
+    from streams.commands import books
+
+    books.forget(**options)
+
+
 # -------------------------------------------------------------------------------------- its proof
 
 

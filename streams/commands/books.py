@@ -1,4 +1,4 @@
-"""The commands about the books: ``explain``, ``reconcile`` and ``redrive``."""
+"""The commands about the books: ``explain``, ``reconcile``, ``redrive`` and ``forget``."""
 
 from __future__ import annotations
 
@@ -12,16 +12,19 @@ import click
 import msgspec
 from rich.console import Console
 
+from streams.commands import forget as forgetting
 from streams.commands import redrive as redriving
 from streams.commands import what_if as comparing
 from streams.commands.configuration import client_of, settings_of
 from streams.commands.failures import CommandError
 from streams.commands.kafka import kafka_failures
+from streams.engine.log_writer import TopicsWrong
 from streams.ledger import explain as explaining
 from streams.ledger import report as reporting
 from streams.ledger.client import LedgerClient, LedgerError
 from streams.ledger.reconcile import ReconcileError
 from streams.ledger.reconcile import reconcile as audit
+from streams.privacy import Pseudonyms
 from streams.settings import Settings
 
 
@@ -137,6 +140,57 @@ def redrive(
             click.echo(f"{asyncio.run(redriving.redrive(plan, client)):,} sent again")
         else:
             click.echo(f"{len(plan.again):,} would be sent again: add --yes")
+
+
+def forget(
+    recipient: str,
+    verify: bool,
+    lift: bool,
+    as_json: bool,
+    config: Path | None,
+    bootstrap: str | None,
+) -> None:
+    """Forgets a recipient, or shows what is left; exit status 1 while anything is."""
+    settings = settings_of(config, bootstrap)
+    if not Pseudonyms(settings.privacy).has_key:
+        raise CommandError(
+            "privacy.hash_key is not set, so no mark could be left that says nothing by itself",
+            "Give every role the same secret text of 16 characters or more, for example in"
+            " FLOWSTATE_PRIVACY__HASH_KEY, and never change it.",
+        )
+    with kafka_failures(settings.kafka.bootstrap):
+        try:
+            if not verify:
+                asyncio.run(forgetting.forget(settings, recipient, lift))
+                return _say_done(lift)
+            verdict = asyncio.run(forgetting.verify(settings, recipient))
+        except (forgetting.NotForgotten, TopicsWrong) as error:
+            raise CommandError(str(error), "Ask again with --verify.") from error
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(verdict)))
+    else:
+        _say_left(verdict)
+    sys.exit(0 if verdict.tables_are_clean and not verdict.left else 1)
+
+
+def _say_done(lift: bool) -> None:
+    if lift:
+        click.echo("from now on they are treated like anybody new")
+    else:
+        click.echo(
+            "forgotten: no table holds them, and what still comes for them is refused\n"
+            "Kafka's logs go by compaction and age: --verify says what is left, and until when"
+        )
+
+
+def _say_left(verdict: forgetting.Verdict) -> None:
+    for table, is_marked in verdict.marks.items():
+        click.echo(f"{table:<34}  {'refuses what comes' if is_marked else 'has no mark'}")
+    for one in verdict.left:
+        until = "" if one.gone_by_ms is None else f", gone by {explaining.clock(one.gone_by_ms)}"
+        click.echo(f"{one.place:<34}  {one.what}{until}")
+    if not verdict.left:
+        click.echo(f"nothing is left of them in {verdict.records_read:,} records and both tables")
 
 
 def _ledger_url(host: str, port: int) -> str:

@@ -21,6 +21,8 @@ from aiokafka.errors import NoError, TopicAlreadyExistsError, for_code
 from streams.topics import TopicSpec
 
 HOUR_MS = 3_600_000
+COMPACTED_WITHIN_HOURS = 7 * 24
+"""What a compacted topic no longer means is gone by then, so that an erasure comes to an end."""
 LARGE_RECORD_BYTES = 8 << 20
 """What the engine writes may be larger than what it reads: dead letters hold the original."""
 LEADERS_S_MAX = 30.0
@@ -46,6 +48,9 @@ def config_of(spec: TopicSpec, stream_time: bool, written_by_engine: bool = True
         "retention.ms": str(retention_ms),
         "max.message.bytes": str(LARGE_RECORD_BYTES if written_by_engine else 1 << 20),
     }
+    if spec.cleanup == "compact":
+        # What was replaced or deleted must go some day even where little is written.
+        config["max.compaction.lag.ms"] = str(COMPACTED_WITHIN_HOURS * HOUR_MS)
     if stream_time:
         # Kafka 4 refuses records from the far past or future unless told not to.
         config["message.timestamp.before.max.ms"] = str((1 << 63) - 1)

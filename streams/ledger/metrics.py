@@ -43,6 +43,11 @@ class LedgerMetrics:
         self.queries = Counter(
             "flowstate_ledger_queries", "Questions.", ["page", "status"], registry=registry
         )
+        self.damaged = Counter(
+            "flowstate_ledger_damaged_reads",
+            "Questions that a damaged file kept from being answered.",
+            registry=registry,
+        )
         self.passed_on = Counter(
             "flowstate_ledger_passed_on",
             "Questions to another worker.",

@@ -16,6 +16,7 @@ from streams.ledger.documents import (
     TimelineItem,
     Trace,
 )
+from streams.ledger.erasure import NEVER_MS
 from streams.ledger.reasons import ReasonsQuestion, reasons
 from streams.ledger.rows import HOUR_MS, CountKey, Row
 from streams.ledger.search import SearchQuestion, search
@@ -91,6 +92,12 @@ class LedgerQueries:
     def search(self, asked: SearchQuestion) -> SearchPage:
         """One page of what fits, newest first."""
         return search(self.store, self._codec, asked)
+
+    def kept(self, recipient_id: str, mark: bytes) -> tuple[bool, bool]:
+        """(whether there is any row about a recipient, whether the mark of an erasure is there)."""
+        has_rows = self.store.rows_about(recipient_id.encode(), 1) > 0
+        found = self.store.marks.known.get(mark)
+        return has_rows, found is not None and found.until_ms == NEVER_MS
 
     def _rows_about(self, public_id: str) -> tuple[list[Row], bytes | None, bool]:
         limit = self._settings.trace_rows_max

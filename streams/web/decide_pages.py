@@ -6,6 +6,7 @@
 ``GET  /v1/state/recipients/{id}/preferences``        choices with their version
 ``POST /v1/state/recipients/{id}/preferences``        change them (``PreferencesChange``)
 ``GET  /v1/state/recipients/{id}/destinations``       addresses, unmasked: the API masks them
+``GET  /v1/state/recipients/{id}/kept?mark=``         which parts there are, and a mark
 ``POST /v1/state/preview``                            what would become of an event, and why
 ``POST /v1/state/seen``                               did these event ids come before
 
@@ -42,6 +43,7 @@ from streams.web.preview import preview, seen_before
 from streams.web.recipient_view import recipient_document
 from streams.web.state_documents import (
     DestinationDocument,
+    KeptOfRecipient,
     OwnedPartitions,
     PreferencesChange,
     PreviewRequest,
@@ -110,6 +112,7 @@ class DecideWeb:
                 web.get("/recipients/{recipient_id}/preferences", self.preferences),
                 web.post("/recipients/{recipient_id}/preferences", self.change_preferences),
                 web.get("/recipients/{recipient_id}/destinations", self.destinations),
+                web.get("/recipients/{recipient_id}/kept", self.kept),
                 web.post("/preview", self.preview),
                 web.post("/seen", self.seen),
             ]
@@ -184,6 +187,20 @@ class DecideWeb:
             for d in owned.state(recipient_id).profile.destinations
         ]
         return _json(RecipientDestinations(recipient_id, found))
+
+    async def kept(self, request: web.Request) -> web.Response:
+        """Which parts there are of a recipient, and whether there is the mark ``?mark=HEX``."""
+        owned, recipient_id = self._place(request)
+        try:
+            mark = bytes.fromhex(request.query.get("mark", ""))
+        except ValueError as error:
+            raise refuse("malformed", "mark must be hexadecimal.") from error
+        key = recipient_id.encode()
+        keys = [tables.PROFILE + key, tables.ACTIVITY + key, tables.WAITING + key]
+        *parts, marked = owned.view.get_many([*keys, tables.FORGOTTEN + mark])
+        names = ("profile", "activity", "waiting")
+        kept = [name for name, value in zip(names, parts, strict=True) if value is not None]
+        return _json(KeptOfRecipient(kept, marked is not None))
 
     async def preview(self, request: web.Request) -> web.Response:
         """What would become of an event. Changes nothing."""

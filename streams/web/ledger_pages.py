@@ -17,6 +17,8 @@ person's history is recorded before it is answered, by whoever was asked first: 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
@@ -29,6 +31,7 @@ from streams.api.problems import ProblemError, refuse
 from streams.api.problems import answer as problem_answer
 from streams.core.ids import partition_of
 from streams.engine.settings import EngineSettings
+from streams.ledger.database import is_damage
 from streams.ledger.directory import ledger_group
 from streams.ledger.documents import Count, PartitionTotals, SearchPage, Totals
 from streams.ledger.looks import OPEN, WHO, LookLog, LookNotRecorded
@@ -41,10 +44,25 @@ from streams.web import ledger_questions
 from streams.web.access import Access, access_of
 from streams.web.internal import HOP_HEADER, NOT_A_WORKER
 from streams.web.owners import Owners
+from streams.web.state_documents import KeptOfRecipient
 from streams.web.worker_directory import WorkerDirectory, own_url
 
+log = logging.getLogger(__name__)
 Answer = Callable[[LedgerQueries], Any]
+Asked = TypeVar("Asked")
+Found = TypeVar("Found")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class _Damaged(Exception):  # noqa: N818 (a state, named for what it is)
+    """A file of a partition's history cannot be read; what is in others can."""
+
+    def __init__(self, partition: int) -> None:
+        super().__init__(
+            f"a file of partition {partition}'s history is damaged, and this is in it; restore the"
+            f" folder ledger/{partition} from a copy, or stop the worker and remove it, to have it"
+            " read again from the topics as far back as they go"
+        )
 
 
 class _About(msgspec.Struct):
@@ -79,6 +97,8 @@ class LedgerWeb:
         )
         self._owners = Owners(settings, directory, self.metrics)
         self._mine: dict[int, tuple[LedgerQueries, Callable[[], bool]]] = {}
+        self._damaged: set[int] = set()
+        """Partitions whose damage was said in the log."""
         self._faust_app: Any = None
 
     # ------------------------------------------------------------------------------- its owners
@@ -101,6 +121,7 @@ class LedgerWeb:
         """The pages as aiohttp knows them."""
         return [
             web.get("/v1/recipients/{recipient_id}/timeline", self._guarded(self.timeline)),
+            web.get("/v1/recipients/{recipient_id}/kept", self._guarded(self.kept)),
             web.get("/v1/notifications/{public_id}", self._guarded(self.notification)),
             web.get("/v1/events/{recipient_id}/{event_id}", self._guarded(self.event)),
             web.get("/v1/totals", self._guarded(self.totals)),
@@ -193,6 +214,21 @@ class LedgerWeb:
             "event", request, partition, lambda queries: queries.event(recipient_id, event_id)
         )
 
+    async def kept(self, request: web.Request) -> web.Response:
+        """Whether anything is kept of a recipient, and whether there is the mark ``?mark=HEX``."""
+        recipient_id = request.match_info["recipient_id"]
+        partition = partition_of_recipient(recipient_id, self._engine.partitions)
+        try:
+            mark = bytes.fromhex(request.query.get("mark", ""))
+        except ValueError as error:
+            raise _refusal(web.HTTPBadRequest, "'mark' must be hexadecimal") from error
+
+        def answer(queries: LedgerQueries) -> KeptOfRecipient:
+            has_rows, is_marked = queries.kept(recipient_id, mark)
+            return KeptOfRecipient(["rows"] if has_rows else [], is_marked)
+
+        return await self._answer("kept", request, partition, answer)
+
     async def totals(self, request: web.Request) -> web.Response:
         """Counts since the beginning, over all partitions."""
         return await self._everywhere("totals", request, lambda q: q.totals()[1])
@@ -226,8 +262,9 @@ class LedgerWeb:
         pages, ready = [], 0
         for queries, is_ready in list(self._mine.values()):
             if is_ready():
-                pages.append(queries.search(asked))
-                ready += 1
+                with contextlib.suppress(_Damaged):
+                    pages.append(self._asked_of(queries, lambda each: each.search(asked)))
+                    ready += 1
         if is_hop:
             return merged(pages, ready == len(self._mine))
         owners = await self._owners.all()
@@ -266,7 +303,10 @@ class LedgerWeb:
             queries, is_ready = mine
             if not is_ready():
                 return self._not_now(f"partition {partition} is catching up")
-            found = answer(queries)
+            try:
+                found = self._asked_of(queries, answer)
+            except _Damaged as damaged:
+                return self._not_now(str(damaged))
             if found is None:
                 return _json({"error": "nothing is recorded about it"}, status=404)
             return _json(found)
@@ -299,9 +339,11 @@ class LedgerWeb:
         counts: Counter[Count] = Counter()
         for queries, is_ready in list(self._mine.values()):
             if is_ready():
-                state, _ = queries.totals()
-                states[state.partition] = state
-                _add(counts, counts_of(queries))
+                with contextlib.suppress(_Damaged):
+                    found = self._asked_of(queries, counts_of)
+                    state, _ = queries.totals()
+                    states[state.partition] = state
+                    _add(counts, found)
         if not is_hop:
             owners = await self._owners.all()
             elsewhere = {url for p, url in owners.items() if p not in self._mine} - {self.url}
@@ -321,6 +363,20 @@ class LedgerWeb:
             [msgspec.structs.replace(key, count=n) for key, n in sorted(counts.items(), key=str)],
             len(states) == self._engine.partitions,
         )
+
+    def _asked_of(self, queries: LedgerQueries, answer: Callable[[LedgerQueries], Found]) -> Found:
+        """A store's answer. Raises ``_Damaged`` when a file of it cannot be read."""
+        try:
+            return answer(queries)
+        except Exception as error:  # rocksdict raises bare exceptions
+            if not is_damage(error):
+                raise
+            number = queries.store.partition
+            self.metrics.damaged.inc()
+            if number not in self._damaged:
+                self._damaged.add(number)
+                log.error("a file of partition %d of the ledger cannot be read: %s", number, error)
+            raise _Damaged(number) from error
 
     async def _note(
         self, request: web.Request, what: str, recipient_id: str, subject_id: str | None = None
@@ -354,9 +410,6 @@ def _json(document: Any, status: int = 200) -> web.Response:
 def _refusal(kind: type[web.HTTPException], why: str) -> web.HTTPException:
     text = msgspec.json.encode({"error": why}).decode()
     return kind(text=text, content_type="application/json")
-
-
-Asked = TypeVar("Asked")
 
 
 def _asked(read: Callable[[Mapping[str, str]], Asked], request: web.Request) -> Asked:

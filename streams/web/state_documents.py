@@ -185,6 +185,15 @@ class SeenAnswers(msgspec.Struct, frozen=True):
     answers: list[Literal["new", "duplicate", "conflict", "unknown"]]
 
 
+class KeptOfRecipient(msgspec.Struct, frozen=True):
+    """What a worker still holds of a recipient; ``flowstate forget`` asks for it."""
+
+    parts: list[str]
+    """Of the state: ``profile``, ``activity``, ``waiting``. Of the ledger: ``rows``."""
+    is_marked: bool
+    """Whether what comes for them is refused, or not kept, because they were forgotten."""
+
+
 class OwnedPartitions(msgspec.Struct, frozen=True):
     """Partitions that a worker answers for now."""
 

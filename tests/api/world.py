@@ -29,6 +29,8 @@ data_folder = "{folder}/state"
 [kafka]
 bootstrap = "{bootstrap}"
 partitions = {partitions}
+[privacy]
+hash_key = "a key of these tests alone"
 [categories.message]
 channels = ["push", "email"]
 [categories.later]

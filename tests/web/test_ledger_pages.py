@@ -237,6 +237,39 @@ async def test_reasons_are_grouped_as_asked(
     assert count["hour_ms"] % (24 * 3_600_000) == 0
 
 
+async def test_a_damaged_file_is_said_and_the_rest_is_still_answered(
+    workers: list[Worker], session: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    recipient, store = recipient_on(0), workers[0].store
+    for bucket in store._buckets.values():
+        bucket.flush()
+    for file in (tmp_path / "0").rglob("*.sst"):
+        data = bytearray(file.read_bytes())
+        data[: len(data) // 3] = bytes(len(data) // 3)
+        file.write_bytes(data)
+    late = subject_of("e/2", recipient, 0)
+    store.write(
+        rows_of(
+            decision(1, entry("held", "e/2", subject_id=late), at_ms=T0 + 9 * 86_400_000,
+                     recipient_id=recipient)
+        ),
+        {"decisions": 2},
+    )  # fmt: skip
+    async with session.get(f"{workers[1].url}/v1/events/{quote(recipient, safe='')}/e%2F1") as said:
+        assert said.status == 503
+        assert "damaged" in (await said.json())["error"]
+    async with session.get(f"{workers[0].url}/v1/notifications/{late}") as said:
+        assert said.status in (200, 503), "an id leads through every bucket"
+    one = quote(recipient, safe="")
+    newer = f"/v1/search?recipient={one}&from={T0 + 8 * 86_400_000}"
+    async with session.get(workers[0].url + newer) as said:
+        assert [hit["entry"]["event_id"] for hit in (await said.json())["hits"]] == ["e/2"]
+    async with session.get(f"{workers[0].url}/v1/search?reason=opted_out") as said:
+        page = await said.json()
+        assert [hit["recipient_id"] for hit in page["hits"]] == [recipient_on(1)]
+        assert not page["is_complete"]
+
+
 async def test_an_id_in_the_form_of_a_uuid_is_found(
     workers: list[Worker], session: aiohttp.ClientSession
 ) -> None:

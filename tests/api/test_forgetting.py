@@ -1,0 +1,152 @@
+"""``flowstate forget`` from end to end: real workers, the command as it is run, and the logs."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.admin.records_to_delete import RecordsToDelete
+
+from streams import topics
+from streams.commands.forget import Verdict, verify
+from streams.partitioning import partition_for
+from tests.api.test_preferences import event, path, register
+from tests.api.world import PARTITIONS, Client, World, new_id
+from tests.eventually import eventually
+
+pytestmark = [pytest.mark.broker, pytest.mark.slow, pytest.mark.xdist_group("api")]
+COMPACTED = (topics.PREFERENCES, topics.DESTINATION_CLAIMS, topics.STATE_CHANGELOG)
+EAGER = {
+    "segment.ms": "200",
+    "min.cleanable.dirty.ratio": "0.0",
+    "delete.retention.ms": "0",
+    "max.compaction.lag.ms": "200",
+}
+
+
+async def run(world: World, *arguments: str) -> tuple[int, str]:
+    """(exit status, output) of a ``flowstate`` command against the world."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "streams.cli", *arguments,
+        "--config", str(world.folder / "flowstate.toml"),
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+    )  # fmt: skip
+    output, _ = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, output.decode()
+
+
+async def notifications(client: Client, recipient_id: str) -> list[dict[str, Any]]:
+    answer = await client.ask("GET", path(recipient_id, "notifications"))
+    assert answer.status in (200, 503), answer.text
+    found: list[dict[str, Any]] = answer.json.get("notifications", [])
+    return found
+
+
+async def test_everything_goes_and_what_comes_late_is_refused(client: Client, world: World) -> None:
+    recipient_id, other = new_id("forgotten"), new_id()
+    for name in (recipient_id, other):
+        await register(client, name, f"{name}@example.com")
+        changed = await client.ask("PATCH", path(name), {"zone": "Europe/Lisbon"})
+        assert changed.status == 200
+        sent = await client.ask("POST", "/v1/events", event(name, category="later"))
+        assert sent.status == 202
+    await eventually(lambda: notifications(client, recipient_id))
+    await eventually(lambda: notifications(client, other))
+    status, said = await run(world, "forget", recipient_id, "--verify")
+    assert status == 1
+    assert "profile, activity, waiting" in said, said
+
+    status, said = await run(world, "forget", recipient_id)
+    assert (status, said.startswith("forgotten")) == (0, True), said
+
+    assert await notifications(client, recipient_id) == []
+    read = await client.ask("GET", path(recipient_id))
+    assert read.json["preferences"]["zone"] == "UTC"
+    found = await client.ask("GET", path(recipient_id, "destinations"))
+    assert found.json["destinations"] == []
+    assert len(await notifications(client, other)) == 1, "nobody else is touched"
+    assert (await client.ask("GET", path(other, "destinations"))).json["destinations"]
+
+    late = await client.ask("POST", "/v1/events", event(recipient_id))
+    assert late.status == 202, "the API cannot know; the decision refuses it"
+    await client.ask(
+        "PUT",
+        path(recipient_id, "destinations/mail"),
+        {"kind": "email", "address": "late@example.com"},
+    )
+
+    async def is_refused() -> bool:
+        answer = await client.ask("GET", path("(forgotten)", "notifications"))
+        steps = [step for n in answer.json.get("notifications", []) for step in n["steps"]]
+        return ("suppressed", "forgotten") in {(s["what"], s["reason"]) for s in steps}
+
+    # What is told of the forgotten is on their partition, under a name that may live on another.
+    if partition_for(recipient_id.encode(), PARTITIONS) == partition_for(
+        b"(forgotten)", PARTITIONS
+    ):
+        await eventually(is_refused)
+    verdict = await verify(world.settings, recipient_id)
+    assert verdict.tables_are_clean, verdict
+    places = {one.place for one in verdict.left}
+    assert topics.PREFERENCES in places, "the logs still have it, and it is said"
+    assert all(one.gone_by_ms for one in verdict.left), verdict
+
+    await time_passes(world, recipient_id)
+    status, said = await run(world, "forget", recipient_id, "--verify")
+    assert (status, "nothing is left" in said) == (0, True), said
+
+    status, said = await run(world, "forget", recipient_id, "--lift")
+    assert status == 0, said
+    await register(client, recipient_id)
+
+
+async def time_passes(world: World, recipient_id: str) -> None:
+    """Retention and compaction do their work at once, and Kafka does it."""
+    bootstrap = world.settings.kafka.bootstrap
+    home = partition_for(recipient_id.encode(), PARTITIONS)
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    producer = AIOKafkaProducer(bootstrap_servers=bootstrap)
+    await producer.start()
+    try:
+        await admin.alter_configs(
+            [ConfigResource(ConfigResourceType.TOPIC, name, {**EAGER, "cleanup.policy": "compact"})
+             for name in COMPACTED]
+        )  # fmt: skip
+        aged = [s.name for s in topics.SPECS if s.cleanup == "delete" and s.name != topics.ERASURES]
+        await admin.delete_records(
+            {TopicPartition(name, home): RecordsToDelete(-1) for name in aged}
+        )
+
+        async def is_gone() -> bool:
+            # A segment is compacted when a later one has been begun: something has to be written.
+            for name in COMPACTED:
+                for number in range(PARTITIONS):
+                    filler = new_id("filler").encode()
+                    await producer.send_and_wait(name, None, filler, partition=number)
+            verdict: Verdict = await verify(world.settings, recipient_id)
+            await asyncio.sleep(0.5)
+            return not verdict.left
+
+        await eventually(is_gone, 150)
+    finally:
+        await producer.stop()
+        await admin.close()
+
+
+async def test_without_a_key_nothing_is_forgotten(client: Client, world: World) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "streams.cli", "forget", "ann",
+        "--config", str(world.folder / "flowstate.toml"),
+        env={"PATH": "", "FLOWSTATE_PRIVACY__HASH_KEY": ""},
+        stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    _, said = await process.communicate()
+    assert process.returncode == 1
+    assert b"privacy.hash_key is not set" in said
