@@ -27,6 +27,7 @@ DECISIONS = "decisions"
 OUTCOMES = "outcomes"
 DEAD_LETTERS = "dead-letters"
 LOOKS = "looks"
+LEDGER_HOURS = "ledger-hours"
 STATE_CHANGELOG = "flowstate-decide-state-changelog"
 
 KINDS = ("apns", "fcm", "sms", "email", "webpush", "webhook", "chat")
@@ -124,6 +125,13 @@ SPECS: tuple[TopicSpec, ...] = (
         "look",
         "delete",
         400 * DAYS,
+    ),
+    TopicSpec(
+        LEDGER_HOURS,
+        "Counts by hour of the ledger, so that they outlive its disk.",
+        None,
+        "compact",
+        None,
     ),
     TopicSpec(
         STATE_CHANGELOG,

@@ -57,8 +57,9 @@ ROLES = (
     Role(
         "ledger",
         "Keeps the history and answers for it.",
-        (topics.DECISIONS, topics.OUTCOMES, topics.RECEIPTS, topics.ERASURES),
-        (topics.LOOKS,),
+        (topics.DECISIONS, topics.OUTCOMES, topics.RECEIPTS, topics.ERASURES,
+         topics.LEDGER_HOURS),
+        (topics.LOOKS, topics.LEDGER_HOURS),
     ),
 )  # fmt: skip
 OPERATORS = Role(
@@ -83,6 +84,7 @@ KEYS = {
     topics.STATE_CHANGELOG: "state key",
     topics.TICKS: "none",
     topics.LOOKS: "recipient hash",
+    topics.LEDGER_HOURS: "hour and what is counted",
     topics.ERASURES: "recipient hash, on the recipient's partition",
 }
 """Topics that are not keyed by recipient id."""

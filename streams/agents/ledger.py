@@ -37,9 +37,10 @@ from streams.engine.settings import EngineSettings
 from streams.ledger.database import is_damage
 from streams.ledger.directory import address_metadata
 from streams.ledger.erasure import Erased, Erasing, read_erasure, without_person
+from streams.ledger.hours_log import HoursLog, KafkaHours
 from streams.ledger.looks import Looks
 from streams.ledger.queries import LedgerQueries
-from streams.ledger.rows import DAY_MS, Rows, of_decision, of_outcome, of_receipt
+from streams.ledger.rows import DAY_MS, HOUR_MS, Rows, of_decision, of_outcome, of_receipt
 from streams.ledger.sampling import Sampling
 from streams.ledger.settings import LedgerSettings
 from streams.ledger.store import LedgerStore
@@ -48,6 +49,8 @@ from streams.web.access import Access
 from streams.web.ledger_pages import LedgerWeb
 
 log = logging.getLogger(__name__)
+UNSURE_HOURS = 2
+"""Latest hours whose counters are written again at a start."""
 TOPICS = (topics.ERASURES, topics.DECISIONS, topics.OUTCOMES, topics.RECEIPTS)
 _RECORD = {topics.DECISIONS: "decision", topics.OUTCOMES: "outcome", topics.RECEIPTS: "receipt"}
 _ROWS = {"decision": of_decision, "outcome": of_outcome, "receipt": of_receipt}
@@ -97,8 +100,10 @@ class LedgerRunner:
         cache: Cache,
         privacy: PrivacySettings | None = None,
         bulk: Collection[str] = (),
+        hours: HoursLog | None = None,
     ) -> None:
         """``bulk``: categories of which only ``settings.bulk_kept_share`` is kept."""
+        self._hours = hours
         self.partition = partition
         self._context = context
         self._settings = settings
@@ -128,6 +133,11 @@ class LedgerRunner:
         ends = await self._context.end_offsets(TOPICS)
         beginnings = await self._context.beginning_offsets(TOPICS)
         stored = store.offsets()
+        if self._hours is not None:
+            if not stored:
+                store.counters.know(await self._hours.read(self.partition))
+            # What the owner before counted last may not have been written.
+            store.counters.changed_since(max(0, store.newest_ms // HOUR_MS - UNSURE_HOURS))
         for topic in TOPICS:
             self._positions[topic] = self._first_position(
                 store, topic, stored.get(topic), beginnings[topic], ends[topic]
@@ -158,6 +168,7 @@ class LedgerRunner:
             with contextlib.suppress(Exception):
                 # For displays only: where to go on is in the store.
                 await self._commit()
+            await self._write_hours(store)
             store.sync()
         store.close()
 
@@ -175,6 +186,7 @@ class LedgerRunner:
         commit = _Every(settings.commit_ms)
         sync = _Every(settings.sync_ms)
         retention = _Every(settings.retention_check_ms)
+        hours = _Every(settings.hours_log_ms)
         while not self._stopping:
             records = await self._context.take(
                 TOPICS, settings.records_max, settings.take_timeout_ms
@@ -191,6 +203,16 @@ class LedgerRunner:
                 await self._commit()
             if retention.is_due():
                 self._drop_old(store)
+            if hours.is_due():
+                await self._write_hours(store)
+
+    async def _write_hours(self, store: LedgerStore) -> None:
+        """Writes what the hours' counters are now; what fails is written the next time."""
+        if self._hours is None:
+            return
+        changed = store.counters.take_changed()
+        if changed and not await self._hours.write(self.partition, changed):
+            store.counters.give_back(changed)
 
     async def _file(self, store: LedgerStore, records: Sequence[Record]) -> None:
         """One batch: read, write, all of it or nothing."""
@@ -345,7 +367,7 @@ def ledger_role(
 ) -> RoleSpec:
     """The ledger as the engine runs it. ``pages``: further ones on the same web server."""
     cache = Cache(settings.block_cache_bytes)
-    looks = Looks(engine, privacy, codec)
+    looks, hours = Looks(engine, privacy, codec), KafkaHours(engine)
     web = LedgerWeb(settings, engine, looks, access)
     more = () if pages is None else (pages(web, looks),)
 
@@ -355,12 +377,12 @@ def ledger_role(
             each.mount(faust_app)
 
     def runner(partition: int, context: PartitionContext) -> LedgerRunner:
-        return LedgerRunner(partition, context, settings, codec, web, cache, privacy, bulk)
+        return LedgerRunner(partition, context, settings, codec, web, cache, privacy, bulk, hours)
 
     return RoleSpec(
         name="ledger",
         lanes=(Lane("history", TOPICS, settings.records_max),),
         runner_factory=runner,
-        services=(web, looks, *more),
+        services=(web, looks, hours, *more),
         on_app=on_app,
     )

@@ -36,7 +36,9 @@ DONE_S_MAX = 30.0
 POLL_S = 0.1
 FETCH_MS = 500
 STATE_PARTS = (tables.PROFILE, tables.ACTIVITY, tables.WAITING)
-WITHOUT_PEOPLE = frozenset({topics.KILL_SWITCH, topics.TICKS, topics.LOOKS, topics.ERASURES})
+WITHOUT_PEOPLE = frozenset(
+    {topics.KILL_SWITCH, topics.TICKS, topics.LOOKS, topics.ERASURES, topics.LEDGER_HOURS}
+)
 """Topics that name nobody: in ``looks`` and ``erasures`` people are keyed hashes."""
 
 

@@ -41,7 +41,7 @@ class OutRecord(msgspec.Struct, gc=False):
     topic: str
     partition: int
     key: bytes
-    value: bytes
+    value: bytes | None
     headers: list[tuple[str, bytes]] = []
 
 

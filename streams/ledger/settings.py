@@ -42,6 +42,8 @@ class LedgerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How much a power cut may make the ledger read again from its topics; a killed process loses
     nothing."""
     retry_unavailable_ms: int = 500
+    hours_log_ms: int = 60_000
+    """How often changed counters by hour are written to their topic, which outlives the disk."""
 
     # -- memory
     block_cache_bytes: int = 64 << 20

@@ -64,7 +64,7 @@ class LedgerStore:
             key[1:].decode(): int.from_bytes(value) for key, value in self._scan(b"m")
         }
         self._meta["bucket_days"] = self._meta["bucket_days"] or settings.bucket_days
-        self._counters = Counters(self._database, settings)
+        self.counters = Counters(self._database, settings)
         self.marks = Marks(self._database)
 
     # ------------------------------------------------------------------------------- writing
@@ -97,7 +97,7 @@ class LedgerStore:
             hour = rows.time_ms // HOUR_MS
             for count_key, count in rows.counts.items():
                 counts[hour, count_key] += count
-        totals = self._counters.add(out, counts)
+        totals = self.counters.add(out, counts)
         for topic, offset in offsets.items():
             out.put(b"o" + topic.encode(), offset.to_bytes(8))
         for name, value in meta.items():
@@ -108,7 +108,7 @@ class LedgerStore:
             erasing.touched = touched
             self.marks.known.update(erasing.marks)
         self._meta = meta
-        self._counters.written(totals)
+        self.counters.written(totals)
 
     def _erase(self, out: WriteBatch, erasing: Erasing) -> dict[int, int]:
         """Puts deletions and marks into a batch; returns rows deleted by bucket."""
@@ -166,7 +166,7 @@ class LedgerStore:
             self._buckets.pop(first).close()
             self._database.drop_column_family(_name(first))
             dropped[reason] += 1
-        self._counters.drop_before(max(0, self.newest_ms // HOUR_MS - self.settings.hours_kept_max))
+        self.counters.drop_before(max(0, self.newest_ms // HOUR_MS - self.settings.hours_kept_max))
         return dict(dropped)
 
     def _too_much(self) -> str | None:
@@ -319,17 +319,17 @@ class LedgerStore:
 
     def totals(self) -> dict[CountKey, int]:
         """Counts since the beginning of this ledger."""
-        return self._counters.totals()
+        return self.counters.totals()
 
     def hours(self, first_hour: int, end_hour: int) -> Iterator[tuple[int, CountKey, int]]:
         """(hour since 1970, what, count) for hours in [first_hour, end_hour)."""
-        return self._counters.hours(first_hour, end_hour)
+        return self.counters.hours(first_hour, end_hour)
 
     def hours_backwards(
         self, first_hour: int, end_hour: int
     ) -> Iterator[tuple[int, CountKey, int]]:
         """As ``hours``, newest first."""
-        return self._counters.hours_backwards(first_hour, end_hour)
+        return self.counters.hours_backwards(first_hour, end_hour)
 
     # --------------------------------------------------------------------------------- life
 

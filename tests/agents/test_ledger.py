@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from rocksdict import Cache
 
@@ -242,6 +243,50 @@ async def test_who_is_forgotten_is_not_kept_again_whatever_comes_or_is_read_agai
     context.append(erasure("ann", at_ms=T0 + 1, lifted=True))
     context.append(decision(9, entry("held", "back"), at_ms=T0 + 2))
     await eventually(lambda: web._mine[3][0].timeline("ann", None, 5).items)
+
+
+class Hours:
+    """The topic of counters by hour; refuses once."""
+
+    def __init__(self) -> None:
+        self.kept: dict[bytes, int] = {}
+        self.refused = 0
+
+    async def read(self, partition: int) -> dict[bytes, int]:
+        return dict(self.kept)
+
+    async def write(self, partition: int, counters: Mapping[bytes, int | None]) -> bool:
+        if not self.refused:
+            self.refused += 1
+            return False
+        self.kept.update({name: count for name, count in counters.items() if count is not None})
+        return True
+
+
+async def test_reasons_over_time_outlive_the_disk(context: FakeContext, web: LedgerWeb) -> None:
+    hours = Hours()
+    settings = msgspec.structs.replace(SETTINGS, hours_log_ms=0)
+
+    async def living() -> tuple[LedgerRunner, asyncio.Task[None]]:
+        cache = Cache(1 << 20)
+        runner = LedgerRunner(3, context, settings, CODEC, web, cache, PRIVACY, hours=hours)
+        await runner.start()
+        return runner, asyncio.create_task(runner.run())
+
+    context.append(*[decision(n, entry("held", f"e{n}")) for n in range(5)])
+    runner, task = await living()
+    await eventually(lambda: 5 in hours.kept.values())
+    await runner.stop(graceful=True)
+    await task
+    shutil.rmtree(Path(context.settings.data_folder) / "ledger" / "3")
+    context.beginnings[topics.DECISIONS] = 4
+    context.positions.clear()
+    runner, task = await living()
+    await eventually(lambda: totals_of(web).get("held") == 1)
+    counts = web._mine[3][0].reasons(24)
+    assert [one.count for one in counts if one.what == "held"] == [5]
+    await runner.stop(graceful=True)
+    await task
 
 
 def erasure(

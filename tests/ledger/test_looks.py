@@ -41,6 +41,7 @@ async def test_a_look_names_the_key_and_hashes_the_recipient() -> None:
     name = Pseudonyms(PRIVACY).of("ann").hex()
     assert (record.topic, record.key) == ("looks", name.encode())
     assert record.partition == partition_for(name.encode(), 4)
+    assert record.value is not None
     assert b"ann" not in record.value
     assert Codec().decode("look", record.value) == {
         "at_ms": 17,
