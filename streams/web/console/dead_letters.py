@@ -104,6 +104,13 @@ class Look(msgspec.Struct, frozen=True):
     starts: dict[int, int]
     """Partition -> offset from which was looked; 0 where that is the beginning."""
     total: int
+    floor_ms: int = 0
+    """What is older than this may not be next: a partition was not read so far back."""
+
+    def newest(self, count: int) -> list[Letter]:
+        """At most ``count`` of the letters, in order and with none left out between them."""
+        sure = [one for one in self.letters if one.timestamp_ms >= self.floor_ms]
+        return (sure or self.letters[:1])[:count]
 
     def rest(self, taken: Sequence[Letter]) -> dict[int, int]:
         """Where to go on when only ``taken``, the first of them, were of use."""
@@ -118,9 +125,11 @@ class Look(msgspec.Struct, frozen=True):
 class DeadLetterLog:
     """Reads ``dead-letters`` backwards. One look at a time."""
 
-    def __init__(self, engine: EngineSettings, partitions: int) -> None:
+    def __init__(
+        self, engine: EngineSettings, partitions: int, topic: str = topics.DEAD_LETTERS
+    ) -> None:
         self._engine = engine
-        self._places = [TopicPartition(topics.DEAD_LETTERS, n) for n in range(partitions)]
+        self._places = [TopicPartition(topic, number) for number in range(partitions)]
         self._consumer: Any = None
         self._turn = asyncio.Lock()
 
@@ -180,6 +189,11 @@ class DeadLetterLog:
                 if await consumer.position(place) >= asked[place]:
                     left.discard(place)
         newest_first = [letters[::-1] for letters in found.values()]
+        oldest = [
+            letters[0].timestamp_ms
+            for place, letters in found.items()
+            if letters and begin_at[place] > begins[place]
+        ]
         return Look(
             list(heapq.merge(*newest_first, key=lambda one: one.timestamp_ms, reverse=True)),
             {place.partition: asked[place] for place in wanted},
@@ -188,6 +202,7 @@ class DeadLetterLog:
                 for place in wanted
             },
             total,
+            max(oldest, default=0),
         )
 
     async def _connected(self) -> Any:
@@ -250,10 +265,11 @@ class DeadLetterPages:
         limit = visit.whole("limit", self._settings.rows_max, 1, self._settings.rows_max)
         is_filtered = bool(reason or recipient)
         scanned_max = self._settings.dead_letters_scanned_max if is_filtered else limit
-        look = await self._log.before(_ends(visit.text("cursor")), scanned_max)
+        # Transactions leave markers between letters: twice as many offsets hold as many letters.
+        look = await self._log.before(_ends(visit.text("cursor")), 2 * scanned_max)
         shown: list[LetterDocument] = []
         taken: list[Letter] = []
-        for one in look.letters[:scanned_max]:
+        for one in look.newest(scanned_max):
             if len(shown) >= limit:
                 break
             taken.append(one)
