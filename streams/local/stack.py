@@ -149,6 +149,8 @@ def _describe(plan: StackPlan, bootstrap: str, on_event: Callable[[Event], None]
     config_file = plan.data / "flowstate.toml"
     base = _base(plan.config)
     over = _overrides(plan, bootstrap, registry_url, ports, webs["ledger"])
+    if not base.get("privacy", {}).get("hash_key"):
+        over["privacy"] = {"hash_key": _kept_secret(plan.data / "hash-key")}
     if plan.clock == "stream":
         over["categories"] = dict.fromkeys(base.get("categories", {}), RESEND)
     config_file.write_text(toml_text(merged(base, over), HEADER))
@@ -229,6 +231,14 @@ def _overrides(
         },
         **(STREAM_HISTORY if plan.clock == "stream" else {}),
     }
+
+
+def _kept_secret(file: Path) -> str:
+    """A secret that stays the same from one run to the next."""
+    if not file.exists():
+        file.touch(mode=0o600)
+        file.write_text(secrets.token_hex(32))
+    return file.read_text()
 
 
 def _child(name: str, options: list[object], url: str) -> Child:
