@@ -15,7 +15,8 @@ PYTEST_WORKERS ?= 2
 PIP_COMPILE = .venv-lock/bin/pip-compile --quiet --generate-hashes --strip-extras --no-header \
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --allow-unsafe
 
-.PHONY: chromium help install venv demo test test-core lint format check bench faults compiled lock clean
+.PHONY: chromium help install venv demo test test-core mutants lint format check bench faults compiled \
+	lock clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +51,9 @@ chromium: ## Install Chromium for the browser tests, where this machine lets us 
 
 test-core: $(STAMP) ## The decision core alone: pure, seconds
 	@$(BIN)/python -m pytest tests/core $(PYTEST_ARGS)
+
+mutants: $(STAMP) ## Break the core on purpose and see its tests notice (MINUTES=30 SEED=1)
+	@$(BIN)/python -m tests.mutants --minutes $(or $(MINUTES),30) --seed $(or $(SEED),1)
 
 lint: $(STAMP) ## Lint and formatting, changing nothing
 	@$(BIN)/ruff check .

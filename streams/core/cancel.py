@@ -35,8 +35,8 @@ class Wanted(NamedTuple):
             return thing.event_id == self.event_id
         return thing.collapse_key == self.collapse_key and self.category in (None, thing.category)
 
-    def member_of(self, opened: OpenDigest) -> str | None:
-        """Event id of the member of an open digest that is meant, if one is."""
+    def member_of(self, opened: OpenDigest | Notification) -> str | None:
+        """Event id of the member of a digest that is meant, if one is."""
         event_id = self.event_id
         if event_id is None:
             if self.category not in (None, opened.category):
@@ -166,16 +166,15 @@ def _leave_open_digests(turn: Turn, wanted: Wanted, reason: str, inputs: dict[st
 
 def _leave_held_digests(turn: Turn, wanted: Wanted, reason: str, inputs: dict[str, str]) -> bool:
     """Takes an event out of the closed digests that are held; an emptied one goes."""
-    if wanted.event_id is None:
-        return False  # Which collapse keys are in it is no longer known once it is closed.
     kept = []
     for held in turn.waiting.held:
         told = held.notification
-        at = members.position(told.members, wanted.event_id)
-        if at < 0:
+        event_id = wanted.member_of(told) if told.members else None
+        if event_id is None:
             kept.append(held)
             continue
-        _conclude_member(turn, wanted.event_id, told.category, told.notification_id, reason, inputs)
+        at = members.position(told.members, event_id)
+        _conclude_member(turn, event_id, told.category, told.notification_id, reason, inputs)
         left = members.leave_closed(told, {at})
         if left.count:
             kept.append(replace(held, notification=left))

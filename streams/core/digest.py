@@ -191,6 +191,7 @@ def to_notification(digest: OpenDigest) -> Notification:
         campaign=digest.campaign,
         members=digest.members,
         member_facts=digest.member_facts,
+        collapse=digest.collapse,
     )
 
 

@@ -80,11 +80,7 @@ def leave_open(digest: OpenDigest, gone: set[int]) -> OpenDigest:
         items=items,
         actors=distinct_actors(facts) if known else digest.actors,
         size_bytes=sum(sizes.item_bytes(item) for item in items),
-        collapse={
-            key: event_id
-            for key, event_id in digest.collapse.items()
-            if position(members, event_id) >= 0
-        },
+        collapse=_still_in(digest.collapse, members),
     )
 
 
@@ -102,7 +98,13 @@ def leave_closed(notification: Notification, gone: set[int]) -> Notification:
         items=items,
         actors=len(distinct_actors(facts)) // HASH_BYTES if known else notification.actors,
         data=items[-1].data if items else notification.data,
+        collapse=_still_in(notification.collapse, members),
     )
+
+
+def _still_in(collapse: dict[str, str], members: bytes) -> dict[str, str]:
+    """The collapse keys of those who stay."""
+    return {key: one for key, one in collapse.items() if position(members, one) >= 0}
 
 
 def _left(

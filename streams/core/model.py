@@ -344,6 +344,8 @@ class Notification(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Of a digest: as ``OpenDigest.members``, so that an event can leave it while it is held."""
     member_facts: bytes = b""
     """Of a digest: as ``OpenDigest.member_facts``."""
+    collapse: dict[str, str] = {}
+    """Of a digest: as ``OpenDigest.collapse``, so that a newer event still replaces one of it."""
 
 
 class Held(msgspec.Struct, frozen=True, array_like=True, gc=False):

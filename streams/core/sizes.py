@@ -47,6 +47,7 @@ def notification_bytes(notification: Notification) -> int:
         + len(notification.member_facts)
         + text_bytes(notification.collapse_key or "")
         + text_bytes(notification.actor_id)
+        + (map_bytes(notification.collapse) if notification.collapse else 0)
     )
 
 

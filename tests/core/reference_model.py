@@ -1284,10 +1284,9 @@ class Reference:
             if isinstance(item, Gathering):
                 left |= self.leave_digest(item.thing, is_member, reason)
             elif isinstance(item, Hold) and item.thing.event_id is None:
-                # Only event ids are known of a closed digest: a collapse key finds nothing.
-                by_id = self.leave_digest(item.thing, is_member, reason, closed=True)
-                left |= by_id
-                if by_id and not item.thing.members:
+                has_left = self.leave_digest(item.thing, is_member, reason)
+                left |= has_left
+                if has_left and not item.thing.members:
                     self.tell(item.thing.subject, "cancelled", "digest_empty")
                     continue
             self.waiting.append(item)
@@ -1298,13 +1297,8 @@ class Reference:
         body: Thing,
         is_member: Callable[[Member, str], bool],
         reason: str,
-        closed: bool = False,
     ) -> bool:
-        meant = [
-            member
-            for member in body.members
-            if is_member(replace(member, collapse_key=None) if closed else member, body.category)
-        ]
+        meant = [member for member in body.members if is_member(member, body.category)]
         for member in meant:
             self.tell(member.event_id, "cancelled", reason)
         ids = {member.event_id for member in meant}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from streams.core.model import Event, EventInput
-from streams.core.policy import Bounds, Category
+from streams.core.model import Event, EventInput, QuietWindow
+from streams.core.policy import Bounds, Category, DigestRule
 from tests.core.build import DAY, HOUR, MAIL, MINUTE, PHONE, T0, Person, a_policy, at
 
 LATE_LANE_MS = 5 * MINUTE
@@ -282,3 +282,30 @@ def test_a_cancellation_with_an_absurd_id_is_a_dead_letter() -> None:
     ana.cancels("x" * 1_000)
     ana.cancels(collapse_key="x" * 1_000)
     assert [d.dead_letters[0].reason for d in ana.decisions] == ["id_too_long"] * 2
+
+
+def test_a_collapse_key_reaches_into_a_digest_that_is_closed_and_held() -> None:
+    category = Category("message", digest=DigestRule(mode="window", window_ms=HOUR))
+    ana = Person(a_policy(category), PHONE, quiet_hours=(QuietWindow(12 * 60 + 30, 20 * 60),))
+    ana.gets("e1", collapse_key="score")
+    ana.gets("e2", collapse_key="price")
+    ana.gets("e3")
+    ana.waits_for(2 * HOUR)
+    (held,) = ana.state.waiting.held
+    assert held.notification.collapse == {"score": "e1", "price": "e2"}
+    ana.forget_effects()
+    ana.gets("e4", collapse_key="score")
+    assert ana.verdicts[0] == "cancelled collapsed"
+    assert ana.entries[0].event_id == "e1"
+    assert ana.state.waiting.held[0].notification.collapse == {"price": "e2"}
+    ana.forget_effects()
+    ana.cancels(collapse_key="price")
+    assert ana.verdicts == ["cancelled cancelled"]
+    assert [held.notification.count for held in ana.state.waiting.held] == [1, 1]
+    ana.cancels(collapse_key="price")
+    assert len(ana.verdicts) == 1, "answered before"
+    ana.waits_for(20 * HOUR)
+    told = [item.event_id for delivery in ana.deliveries for item in delivery.items]
+    assert told.count("e3") == 1
+    assert "e1" not in told
+    assert "e2" not in told
