@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import signal
 import sys
 import traceback
 from pathlib import Path
@@ -52,6 +53,11 @@ def measure(benchmark: Benchmark, options: Options, repeats: int) -> list[Figure
     return found
 
 
+def _stop(number: int, _frame: object) -> None:
+    """Ends as Ctrl-C does, so that what was started is stopped and its folder removed."""
+    raise SystemExit(128 + number)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Returns the exit status: 1 when a benchmark could not be run to its end."""
     given = parser().parse_args(arguments)
@@ -81,4 +87,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _stop)
     sys.exit(main())

@@ -24,6 +24,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     timers.BENCHMARK,
     restore.BENCHMARK,
     deliver.BENCHMARK,
+    ledger.BENCHMARK,
     http_api.BENCHMARK,
     ledger.BENCHMARK,
     growth.BENCHMARK,

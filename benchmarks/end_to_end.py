@@ -21,6 +21,7 @@ from benchmarks.delivering import (
 from benchmarks.offer import Offer
 from benchmarks.report import Benchmark, Figures, Goal, Options
 from benchmarks.stand import Recording, say
+from streams import topics
 
 RATE = 11_574
 QUICK_RATE = 1_000
@@ -49,13 +50,15 @@ async def offer_and_drain(
     found, statuses = latencies(
         stand.bootstrap, given.began_ms + int(WARM_S * 1000), given.ended_ms
     )
+    answered = sum(statuses.values())
     return {
         "offered_events_per_second": given.events * 1000 / (given.ended_ms - given.began_ms),
         "offer_late_ms_max": given.late_ms_max,
         "behind_s": ended - offered_at,
         **latency_figures(found),
         "answers_per_second": statuses.get("accepted", 0) / span,
-        "answers_not_accepted": sum(statuses.values()) - statuses.get("accepted", 0),
+        "answers_not_accepted": answered - statuses.get("accepted", 0),
+        "outcomes_log_bytes_per_delivery": stand.log_bytes((topics.OUTCOMES,)) / max(1, answered),
         **more,
         **{f"{name}_cores": used for name, used in cores.items()},
         "decide_rss_mb": running.decide.rss_bytes() / 2**20,

@@ -25,7 +25,14 @@ def flat(found: Mapping[str, Any], prefix: str = "") -> Figures:
 def run(options: Options) -> Figures:
     """One repeat."""
     found = api.run(BATCH, options.size(options.seconds, 5, 2))
-    return {name: value for name, value in flat(found).items() if name != "cores"}
+    figures = {name: value for name, value in flat(found).items() if name != "cores"}
+    for way in ("batches", "singles"):
+        cores, rate = (
+            figures[f"{way}_api_cores_used"],
+            figures[f"{way}_sustained_events_per_second"],
+        )
+        figures[f"{way}_cpu_us_per_event"] = cores / rate * 1_000_000
+    return figures
 
 
 BENCHMARK = Benchmark(

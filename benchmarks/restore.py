@@ -15,7 +15,7 @@ import uuid
 from benchmarks import people
 from benchmarks.load import fill
 from benchmarks.report import Benchmark, Figures, Goal, Options
-from benchmarks.stand import Stand, Worker, now_ms, open_stand, say
+from benchmarks.stand import Stand, Worker, folder_bytes, now_ms, open_stand, say
 from benchmarks.state import Lives, lay
 from streams import topics
 
@@ -34,8 +34,9 @@ def restored(worker: Worker) -> tuple[int, float]:
     return sum(int(count) for count, _ in found), max(float(seconds) for _, seconds in found)
 
 
-async def from_changelog(stand: Stand) -> tuple[Worker, Figures]:
+async def from_changelog(stand: Stand, recipients: int) -> tuple[Worker, Figures]:
     """A worker that had nothing has everything."""
+    changelog = stand.log_bytes((topics.STATE_CHANGELOG,))
     began = time.perf_counter()
     worker = stand.role("decide", "one", STANDBY)
     await worker.ready()
@@ -43,6 +44,9 @@ async def from_changelog(stand: Stand) -> tuple[Worker, Figures]:
     records, seconds = restored(worker)
     return worker, {
         "restore_records": records,
+        "records_per_recipient": records / recipients,
+        "changelog_bytes_per_recipient": changelog / recipients,
+        "disk_bytes_per_recipient": folder_bytes(stand.folder / "one") / recipients,
         "restore_records_per_second": records / seconds,
         "restore_s": seconds,
         "start_to_ready_s": ready_s,
@@ -88,7 +92,7 @@ async def measure(options: Options) -> Figures:
         lives = Lives(recipients=recipients, at_ms=now_ms() - DAY_MS // 2, events_each=EVENTS_EACH)
         await asyncio.to_thread(lay, stand.bootstrap, stand.partitions, lives)
         say("restoring")
-        first, figures = await from_changelog(stand)
+        first, figures = await from_changelog(stand, recipients)
         say("a standby")
         second = await standby_full(stand, first)
         await take_over(stand, second, recipients)  # both at work, everything warm

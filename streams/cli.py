@@ -23,6 +23,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 ROLES = ("decide", "deliver", "ledger")
 SEED_DEFAULT = 7
+POSITIVE = click.FloatRange(0, min_open=True)
 FILE = click.Path(path_type=Path, dir_okay=False)
 FOLDER = click.Path(path_type=Path, file_okay=False)
 
@@ -457,6 +458,76 @@ def forget(**options: Any) -> None:
     from streams.commands import books
 
     books.forget(**options)
+
+
+@main.command(short_help="Say how much of everything a load needs, with the arithmetic.")
+@click.option("--events-per-day", type=POSITIVE, required=True, help="As in 1e9.")
+@click.option(
+    "--peak", type=click.FloatRange(1), default=3.0, show_default=True, help="Peak over average."
+)
+@click.option("--recipients", type=POSITIVE, help="[a tenth of the events]")
+@click.option("--deliveries-per-event", type=POSITIVE, help="[as measured]")
+@click.option(
+    "--share",
+    type=(str, click.FloatRange(0, 1)),
+    multiple=True,
+    metavar="KIND SHARE",
+    help="Of a kind of destination among the deliveries; all together 1.",
+)
+@click.option(
+    "--utilisation",
+    type=click.FloatRange(0.05, 0.95),
+    default=0.6,
+    show_default=True,
+    help="Of a worker or broker at peak; the rest is for what goes wrong.",
+)
+@click.option(
+    "--growth",
+    type=click.FloatRange(1),
+    default=2.0,
+    show_default=True,
+    help="How much larger it may become: partitions cannot be added.",
+)
+@click.option("--replication", type=click.IntRange(1), default=3, show_default=True)
+@click.option("--standbys", type=click.IntRange(0), default=1, show_default=True)
+@click.option(
+    "--outage-hours",
+    type=POSITIVE,
+    default=1.0,
+    show_default=True,
+    help="Whose backlog is worked off.",
+)
+@click.option(
+    "--http-share",
+    type=click.FloatRange(0, 1),
+    default=0.1,
+    show_default=True,
+    help="Of the events, over the HTTP API.",
+)
+@click.option(
+    "--figure",
+    type=(str, POSITIVE),
+    multiple=True,
+    metavar="NAME VALUE",
+    help="One of your own, over the shipped one.",
+)
+@click.option("--file", type=FILE, help="All figures of your own.")
+@click.option("--figures", "show_figures", is_flag=True, help="Show what it starts from.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def capacity(**options: Any) -> None:
+    """Say how much of everything a load needs: workers, partitions, brokers, disk, quotas.
+
+    Plain arithmetic on measured figures, all of it shown. Measure your own machines with
+    `make bench` and give what differs.
+
+    \b
+    Example:
+      flowstate capacity --events-per-day 1e9 --peak 3
+      flowstate capacity --events-per-day 1e10 --figure decide_cpu_us_per_event 40
+    """
+    from streams.commands import capacity as planning
+
+    planning.capacity(**options)
 
 
 # -------------------------------------------------------------------------------------- its proof

@@ -35,8 +35,8 @@ def commands(group: click.Group = main, above: tuple[str, ...] = ()) -> Iterator
 EVERY = list(commands())
 OWN_HELP = [path for path in EVERY if path != ("keys",)]
 """`keys` is a group of its own, with a test of its own."""
-NO_CLUSTER = {("simulate",)}
-"""Runs in one process, and so takes neither --config nor --bootstrap."""
+NO_CLUSTER = {("simulate",), ("capacity",)}
+"""Needs no cluster, and so takes neither --config nor --bootstrap."""
 
 
 def test_every_command_of_the_product_is_there() -> None:
