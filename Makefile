@@ -67,8 +67,8 @@ check: lint ## What must pass before a change: format, types, lint, tests
 	@$(BIN)/mypy
 	@$(MAKE) --no-print-directory test
 
-bench: $(STAMP) ## Measure throughput and latency on this machine
-	@$(BIN)/python -m benchmarks
+bench: $(STAMP) ## Measure throughput and latency, hours (BENCH="--quick decide": a look)
+	@$(BIN)/python -m benchmarks $(BENCH)
 
 faults: $(STAMP) ## Kill, stop and damage things, then check the ledgers (SEED=7, ONLY=2, FRESH=1)
 	@$(if $(SEED),SEED=$(SEED)) $(if $(ONLY),ONLY=$(ONLY)) $(if $(FRESH),,RESUME=1) \

@@ -34,7 +34,7 @@ WARM_S = 2.0
 
 async def critical(running: DeliveringStand, prefix: str, offer: Offer) -> Figures:
     """Offers critical events; their latencies."""
-    batches = await running.batches()
+    batches, waited_s = await running.batches(), running.decide.waited_s()
     given = await offered(running.stand, offer)
     more = batch_figures(batches, await running.batches())
     left = await bulk_left(running)
@@ -43,6 +43,9 @@ async def critical(running: DeliveringStand, prefix: str, offer: Offer) -> Figur
         running.stand.bootstrap, given.began_ms + int(WARM_S * 1000), given.ended_ms
     )
     figures = latency_figures({k: v for k, v in found.items() if "critical" in k}, prefix)
+    span_s = (given.ended_ms - given.began_ms) / 1000
+    waited_s = running.decide.waited_s() - waited_s
+    figures[f"{prefix}decide_waited_for_a_core_share"] = waited_s / span_s
     figures |= {prefix + name: value for name, value in more.items()}
     return {**figures, f"{prefix}bulk_left": left}
 

@@ -50,6 +50,10 @@ class DeliveringStand(msgspec.Struct, frozen=True):
             "broker": self.stand.broker_cpu_s(),
         }
 
+    def waited_s(self) -> dict[str, float]:
+        """Seconds that the workers' main threads had no core, so far."""
+        return {"decide": self.decide.waited_s(), "deliver": self.deliver.waited_s()}
+
     async def batches(self) -> dict[str, float]:
         """What the decide worker counted so far: transactions, seconds in them, records, seconds
         in the rules."""

@@ -37,7 +37,7 @@ async def offer_and_drain(
     offer = Offer(
         bootstrap=stand.bootstrap, rate=rate, seconds=seconds + WARM_S, recipients=recipients
     )
-    cpu, batches = running.cpu_s(), await running.batches()
+    cpu, batches, waited = running.cpu_s(), await running.batches(), running.waited_s()
     began = time.perf_counter()
     with Recording(options, running.decide, "end-to-end"):
         given = await offered(stand, offer)
@@ -61,6 +61,10 @@ async def offer_and_drain(
         "outcomes_log_bytes_per_delivery": stand.log_bytes((topics.OUTCOMES,)) / max(1, answered),
         **more,
         **{f"{name}_cores": used for name, used in cores.items()},
+        **{
+            f"{name}_waited_for_a_core_share": (now - waited[name]) / span
+            for name, now in running.waited_s().items()
+        },
         "decide_rss_mb": running.decide.rss_bytes() / 2**20,
         "deliver_rss_mb": running.deliver.rss_bytes() / 2**20,
     }

@@ -21,7 +21,8 @@ GROUP = "flowstate-decide"
 SIZES = (10_000, 100_000, 1_000_000, 5_000_000)
 QUICK_SIZES = (2_000, 20_000)
 EVENTS_EACH = 3
-DAY_MS = 86_400_000
+LIVED_MS = 60_000
+"""How long ago the laid lives were lived: short, so that little of them is due meanwhile."""
 
 
 def size_text(recipients: int) -> str:
@@ -31,7 +32,7 @@ def size_text(recipients: int) -> str:
 
 async def populated(stand: Stand, recipients: int, workers: int) -> list[Worker]:
     """Workers that have restored everybody's state."""
-    lives = Lives(recipients=recipients, at_ms=now_ms() - DAY_MS // 2, events_each=EVENTS_EACH)
+    lives = Lives(recipients=recipients, at_ms=now_ms() - LIVED_MS, events_each=EVENTS_EACH)
     await asyncio.to_thread(lay, stand.bootstrap, stand.partitions, lives)
     running = [stand.role("decide", f"worker-{number}") for number in range(workers)]
     await asyncio.gather(*(worker.ready() for worker in running))

@@ -89,6 +89,14 @@ class Worker:
         times = self._seen.cpu_times()
         return float(times.user + times.system)
 
+    def waited_s(self) -> float:
+        """Seconds that its main thread was ready to run and had no core (Linux; 0 elsewhere)."""
+        try:
+            text = Path(f"/proc/{self.process.pid}/schedstat").read_text()
+        except OSError:
+            return 0.0
+        return int(text.split()[1]) / 1e9
+
     def rss_bytes(self) -> int:
         """Resident memory now."""
         return int(self._seen.memory_info().rss)
@@ -325,7 +333,7 @@ async def measured(
     work: Callable[[], Any], worker: Worker, stand: Stand, events: int
 ) -> dict[str, float]:
     """Runs ``work`` and says what it took, for ``events``: rates, CPU and memory."""
-    cpu, broker_cpu = worker.cpu_s(), stand.broker_cpu_s()
+    cpu, broker_cpu, waited_s = worker.cpu_s(), stand.broker_cpu_s(), worker.waited_s()
     began = time.perf_counter()
     await work()
     seconds = time.perf_counter() - began
@@ -335,5 +343,7 @@ async def measured(
         "seconds": seconds,
         "cpu_s_per_100_000": (worker.cpu_s() - cpu) * per_100_000,
         "broker_cpu_s_per_100_000": (stand.broker_cpu_s() - broker_cpu) * per_100_000,
+        # Near 0 on a quiet machine; else the rate says less of the worker than of its neighbours.
+        "waited_for_a_core_share": (worker.waited_s() - waited_s) / seconds,
         "rss_mb": worker.rss_bytes() / 2**20,
     }

@@ -127,6 +127,9 @@ class Model:
             note = "" if measured else "not measured: taken as the slowest sink that was"
             rate = self.deliveries * share
             self.deliver += self._workers_for(f"deliver ({kind})", rate, cpu_us, note)
+        self.ledger = self._workers_for(
+            "ledger", self.peak, self._of("ledger_cpu_us_per_event")
+        )
         self._workers_for(
             "api", self.peak * demand.http_share, self._of("api_cpu_us_per_event"),
             "any number behind a balancer; events in batches of 100",
@@ -175,6 +178,14 @@ class Model:
             "memory of the decide workers", self.decide * memory / 1e3, "GB",
             f"{self.decide} x {text(memory)} MB / 1e3",
             "resident; give each twice that, for caches of the system",
+        )  # fmt: skip
+
+        days = self._of("ledger_kept_days")
+        bytes_each = self._of("ledger_disk_bytes_per_event")
+        self._add(
+            "history of the ledger", demand.events_per_day * bytes_each * days / 1e12, "TB",
+            f"{text(demand.events_per_day)} x {text(bytes_each)} B x {days:g} d / 1e12",
+            "decisions alone; on the ledger workers' disks, one copy",
         )  # fmt: skip
 
     def _brokers(self) -> None:
@@ -290,9 +301,10 @@ class Model:
                 f"{text(daily / 1e6)} million deliveries x {share:g}",
                 "priced by the message: more than everything else" if kind == "sms" else "",
             )  # fmt: skip
-        cores = self.decide + self.deliver
+        cores = self.decide + self.deliver + self.ledger
         self._add(
-            "cores of workers", cores, "cores", f"{self.decide} decide + {self.deliver} deliver",
+            "cores of workers", cores, "cores",
+            f"{self.decide} decide + {self.deliver} deliver + {self.ledger} ledger",
             "sized for the peak; a day's average needs"
             f" {text(cores / demand.peak)} of them",
         )  # fmt: skip

@@ -37,7 +37,7 @@ def evaluated(arithmetic: str) -> float | None:
     bare = arithmetic.replace(",", "").replace(" x ", " * ")
     bare = re.sub(r"(?<=\d)/s", "", bare)
     bare = re.sub(r"\)\s*MB/s|\)/s", ")", bare)
-    bare = re.sub(r"(µs|MB|GB|TB|\bB\b|\bs\b|\bd\b|copies|records|workers|decide|deliver"
+    bare = re.sub(r"(µs|MB|GB|TB|\bB\b|\bs\b|\bd\b|copies|records|workers|decide|deliver|ledger"
                   r"|of changelog|million deliveries)", "", bare)  # fmt: skip
     try:
         return _value(ast.parse(bare.strip(), mode="eval").body)
