@@ -10,6 +10,7 @@ from benchmarks import (
     growth,
     http_api,
     ledger,
+    ledger_worker,
     restore,
     thin,
     timers,
@@ -24,8 +25,8 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     timers.BENCHMARK,
     restore.BENCHMARK,
     deliver.BENCHMARK,
+    ledger_worker.BENCHMARK,
     ledger.BENCHMARK,
     http_api.BENCHMARK,
-    ledger.BENCHMARK,
     growth.BENCHMARK,
 )

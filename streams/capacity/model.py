@@ -127,13 +127,12 @@ class Model:
             note = "" if measured else "not measured: taken as the slowest sink that was"
             rate = self.deliveries * share
             self.deliver += self._workers_for(f"deliver ({kind})", rate, cpu_us, note)
-        self.ledger = self._workers_for(
-            "ledger", self.peak, self._of("ledger_cpu_us_per_event")
-        )
-        self._workers_for(
-            "api", self.peak * demand.http_share, self._of("api_cpu_us_per_event"),
-            "any number behind a balancer; events in batches of 100",
-        )  # fmt: skip
+        self.ledger = self._workers_for("ledger", self.peak, self._of("ledger_cpu_us_per_event"))
+        if "api_cpu_us_per_event" in self._figures:
+            self._workers_for(
+                "api", self.peak * demand.http_share, self._of("api_cpu_us_per_event"),
+                "any number behind a balancer; events in batches of 100",
+            )  # fmt: skip
 
     def _partitions(self) -> None:
         demand = self._demand
