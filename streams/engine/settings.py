@@ -44,7 +44,8 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     web_port: int = 6066
     """Health, metrics and the role's pages; 0 takes a free port."""
     advertised_url: str = ""
-    """How other workers reach this one's pages; empty: ``http://<web_host>:<web_port>``."""
+    """How other workers reach this one's pages; empty: ``http://<web_host>:<web_port>``, with this
+    machine's name where it listens on every address."""
     web_enabled: bool = True
     log_level: str = "INFO"
 

@@ -112,6 +112,7 @@ async def run_demo(options: DemoOptions, console: Console) -> int:
 
         view.phase("starting Kafka, the registry, the providers and three roles")
         async with open_stack(plan, tell, view.say) as stack:
+            view.say(f"to watch it in a browser: {stack.web_urls['ledger']}/overview?hours=8760")
             demo = Demo(options, stack, view)
             report = await _first_of(demo.run(), stack.supervisor.wait())
             view.finish()

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -34,7 +35,9 @@ def own_url(engine: EngineSettings, faust_apps: Sequence[Any]) -> str:
     if port == 0 and faust_apps:
         addresses = faust_apps[0].web._runner.addresses
         port = addresses[0][1] if addresses else 0
-    return f"http://{engine.web_host}:{port}"
+    is_everywhere = engine.web_host in ("0.0.0.0", "::")  # noqa: S104 (a comparison)
+    host = socket.gethostname() if is_everywhere else engine.web_host
+    return f"http://{host}:{port}"
 
 
 class WorkerDirectory:

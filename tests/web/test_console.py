@@ -242,6 +242,8 @@ async def test_a_table_is_browsed_over_all_partitions_page_by_page(
         if cursor is None:
             break
     assert sorted(seen) == [f"member-{number}" for number in range(5)]
+    looked_at = {whom for _, what, whom, _ in world.looks.kept if what == "table profile"}
+    assert looked_at == set(seen), "everybody on a page was looked at"
     async with session.get(world.url + "/tables/state?format=json&key=member-3") as answer:
         (row,) = (await answer.json())["rows"]
     assert row["row"]["decoded"]["preferences"]["zone"] == "Europe/Lisbon"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterable
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -67,6 +68,11 @@ class Asking:
         except LookNotRecorded as error:
             detail = "The look could not be recorded, so nothing is shown."
             raise refuse("unavailable", detail, retry_after_s=1) from error
+
+    async def note_all(self, visit: Visit, what: str, people: Iterable[str]) -> None:
+        """Records a look at each of them. Raises ``ProblemError`` (503)."""
+        every = dict.fromkeys(people)
+        await asyncio.gather(*(self.note(visit, what, recipient_id) for recipient_id in every))
 
     # ------------------------------------------------------------------------------------ ledger
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import logging
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -34,11 +35,11 @@ from streams.web.console.masking import masked
 from streams.web.console.page import Page, Visit
 from streams.web.settings import WebSettings
 
+audit = logging.getLogger("flowstate.audit")
 READ_S_MAX = 5.0
 POLL_MS = 200
 REDRIVE_MAX = 200
 """Letters that one form tries again; more at once is ``flowstate redrive``."""
-LOOKED_MAX = 100
 PARAMETERS = (
     Parameter("reason", "query", "Only letters with this reason."),
     Parameter("recipient", "query", "Only this recipient's."),
@@ -292,9 +293,8 @@ class DeadLetterPages:
         )
 
     async def _note(self, visit: Visit, shown: Sequence[LetterDocument]) -> None:
-        people = dict.fromkeys(one.recipient_id for one in shown if one.recipient_id)
-        for recipient_id in list(people)[:LOOKED_MAX]:
-            await self._asking.note(visit, "dead letters", recipient_id)
+        people = (one.recipient_id for one in shown if one.recipient_id)
+        await self._asking.note_all(visit, "dead letters", people)
 
     # ------------------------------------------------------------------------------------ redrive
 
@@ -345,6 +345,7 @@ class DeadLetterPages:
                 " sent already changes nothing.",
                 retry_after_s=1,
             ) from error
+        audit.info("%d dead letters tried again by key %s", sent, visit.asker.key.key_id)
         raise web.HTTPSeeOther(f"/dead-letters?redriven={sent}")
 
     # ------------------------------------------------------------------------------------- pieces

@@ -122,8 +122,8 @@ class SearchPages:
             await self._asking.note(visit, "search", recipient)
         page = await self._asking.search(question)
         if not recipient:
-            for each in dict.fromkeys(hit.recipient_id for hit in page.hits):
-                await self._asking.note(visit, "search", each)
+            people = (hit.recipient_id for hit in page.hits)
+            await self._asking.note_all(visit, "search", people)
         return msgspec.structs.replace(
             asked,
             hits=page.hits,

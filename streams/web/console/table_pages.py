@@ -138,11 +138,13 @@ class TablePages:
             [self._asking.partition(key)] if key and kind in BY_RECIPIENT
             else list(range(first, self._asking.partitions))
         )  # fmt: skip
-        if kind in BY_RECIPIENT:
-            await self._asking.note(visit, f"table {kind}", key or f"prefix:{prefix}")
+        if kind in BY_RECIPIENT and key:
+            await self._asking.note(visit, f"table {kind}", key)
         got, cursor, missing = await self._gather(kind, key or prefix, places, after, limit)
         if key:
             got, cursor = [one for one in got if one.row.key == key], None
+        elif kind in BY_RECIPIENT:
+            await self._asking.note_all(visit, f"table {kind}", (one.row.key for one in got))
         return BrowseDocument(
             table=_described(found[0]),
             kind=kind,
