@@ -21,7 +21,7 @@ import msgspec
 
 from benchmarks.report import Benchmark, Figures, Options
 from streams import topics
-from streams.agents.ledger import rows_of
+from streams.agents.ledger_filing import rows_of
 from streams.codec import Codec
 from streams.core import ids
 from streams.core.model import Entry, Sent, Source

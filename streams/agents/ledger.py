@@ -23,7 +23,8 @@ from typing import Any, Protocol
 from rocksdict import Cache
 
 from streams import topics
-from streams.codec import Codec, DecodeError
+from streams.agents.ledger_filing import Filing
+from streams.codec import Codec
 from streams.engine.api import Record, TemporarilyUnavailable
 from streams.engine.roles import (
     Committed,
@@ -36,11 +37,10 @@ from streams.engine.roles import (
 from streams.engine.settings import EngineSettings
 from streams.ledger.database import is_damage
 from streams.ledger.directory import address_metadata
-from streams.ledger.erasure import Erased, Erasing, read_erasure, without_person
 from streams.ledger.hours_log import HoursLog, KafkaHours
 from streams.ledger.looks import Looks
 from streams.ledger.queries import LedgerQueries
-from streams.ledger.rows import DAY_MS, HOUR_MS, Rows, of_decision, of_outcome, of_receipt
+from streams.ledger.rows import DAY_MS, HOUR_MS
 from streams.ledger.sampling import Sampling
 from streams.ledger.settings import LedgerSettings
 from streams.ledger.store import LedgerStore
@@ -52,8 +52,6 @@ log = logging.getLogger(__name__)
 UNSURE_HOURS = 2
 """Latest hours whose counters are written again at a start."""
 TOPICS = (topics.ERASURES, topics.DECISIONS, topics.OUTCOMES, topics.RECEIPTS)
-_RECORD = {topics.DECISIONS: "decision", topics.OUTCOMES: "outcome", topics.RECEIPTS: "receipt"}
-_ROWS = {"decision": of_decision, "outcome": of_outcome, "receipt": of_receipt}
 
 
 class Pages(WorkerService, Protocol):
@@ -68,23 +66,6 @@ MakePages = Callable[[LedgerWeb, Looks], Pages]
 
 class PositionBeyondEndError(Exception):
     """The ledger has read further than its topic goes: the topic is not the one it was."""
-
-
-def rows_of(codec: Codec, records: Sequence[Record], sampling: Sampling) -> tuple[list[Rows], int]:
-    """(rows of the records in order, how many records could not be read)."""
-    found: list[Rows] = []
-    unreadable = 0
-    for record in records:
-        name = _RECORD.get(record.topic)
-        if name is None:
-            continue
-        try:
-            fields = codec.decode(name, record.value)
-            rows = _ROWS[name](fields, record)
-            found.append(rows if sampling.keeps(name, fields) else without_person(rows))
-        except DecodeError:
-            unreadable += 1
-    return found, unreadable
 
 
 class LedgerRunner:
@@ -112,8 +93,8 @@ class LedgerRunner:
         self._metrics = web.metrics
         self._cache = cache
         privacy = privacy or PrivacySettings()
-        self._names = Pseudonyms(privacy)
-        self._sampling = Sampling(settings.bulk_kept_share, frozenset(bulk))
+        sampling = Sampling(settings.bulk_kept_share, frozenset(bulk))
+        self._filing = Filing(codec, Pseudonyms(privacy), sampling)
         self._marks_kept_ms = privacy.forgotten_days * DAY_MS
         self._store: LedgerStore | None = None
         self._caught_up_at: dict[str, int] = {}
@@ -219,10 +200,7 @@ class LedgerRunner:
         if not await self._prepare(records):
             return
         started = time.perf_counter()
-        found, unreadable = rows_of(self._codec, records, self._sampling)
-        erasing, sealed = self._erasing_of(records)
-        unreadable += sealed
-        found = self._without_forgotten(store, found, erasing)
+        found, erasing, unreadable = self._filing.read(records, store.marks)
         offsets = {record.topic: record.offset + 1 for record in records}
         try:
             store.write(found, offsets, erasing)
@@ -243,35 +221,6 @@ class LedgerRunner:
                 unreadable,
                 self.partition,
             )
-
-    def _erasing_of(self, records: Sequence[Record]) -> tuple[Erasing | None, int]:
-        """(the batch's erasures, how many of them could not be read)."""
-        erased: list[Erased] = []
-        unreadable = 0
-        for record in records:
-            if record.topic == topics.ERASURES:
-                try:
-                    erased.append(read_erasure(self._codec, self._names, record.value or b""))
-                except DecodeError:
-                    unreadable += 1
-        return (Erasing(self._codec, self._names, erased) if erased else None), unreadable
-
-    def _without_forgotten(
-        self, store: LedgerStore, found: list[Rows], erasing: Erasing | None
-    ) -> list[Rows]:
-        """The rows, but of whoever was forgotten only what they count."""
-        marks = store.marks.known | (erasing.marks if erasing is not None else {})
-        if not marks:
-            return found
-        until_ms: dict[bytes, int] = {}
-        for rows in found:
-            if rows.recipient not in until_ms:
-                mark = marks.get(self._names.of(rows.recipient.decode()))
-                until_ms[rows.recipient] = mark.until_ms if mark is not None else -1
-        return [
-            without_person(rows) if rows.time_ms < until_ms[rows.recipient] else rows
-            for rows in found
-        ]
 
     async def _compact(self, store: LedgerStore, buckets: Mapping[int, int]) -> None:
         """Takes deleted rows off the disk, beside the loop; the partition's task waits for it."""

@@ -16,53 +16,29 @@ person's history is recorded before it is answered, by whoever was asked first: 
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import logging
-from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
 import msgspec
 from aiohttp import web
 
-from streams import topics
 from streams.api.problems import ProblemError, refuse
 from streams.api.problems import answer as problem_answer
 from streams.core.ids import partition_of
 from streams.engine.settings import EngineSettings
-from streams.ledger.database import is_damage
-from streams.ledger.directory import ledger_group
-from streams.ledger.documents import Count, PartitionTotals, SearchPage, Totals
+from streams.ledger.documents import Count
 from streams.ledger.looks import OPEN, WHO, LookLog, LookNotRecorded
-from streams.ledger.metrics import LedgerMetrics
 from streams.ledger.queries import LedgerQueries
-from streams.ledger.search import SearchQuestion, merged
 from streams.ledger.settings import LedgerSettings
 from streams.partitioning import partition_of_recipient
 from streams.web import ledger_questions
 from streams.web.access import Access, access_of
 from streams.web.internal import HOP_HEADER, NOT_A_WORKER
-from streams.web.owners import Owners
+from streams.web.ledger_reading import Answer, LedgerReading, json_response
 from streams.web.state_documents import KeptOfRecipient
-from streams.web.worker_directory import WorkerDirectory, own_url
 
-log = logging.getLogger(__name__)
-Answer = Callable[[LedgerQueries], Any]
 Asked = TypeVar("Asked")
-Found = TypeVar("Found")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-class _Damaged(Exception):  # noqa: N818 (a state, named for what it is)
-    """A file of a partition's history cannot be read; what is in others can."""
-
-    def __init__(self, partition: int) -> None:
-        super().__init__(
-            f"a file of partition {partition}'s history is damaged, and this is in it; restore the"
-            f" folder ledger/{partition} from a copy, or stop the worker and remove it, to have it"
-            " read again from the topics as far back as they go"
-        )
 
 
 class _About(msgspec.Struct):
@@ -72,7 +48,7 @@ class _About(msgspec.Struct):
     subject_id: str
 
 
-class LedgerWeb:
+class LedgerWeb(LedgerReading):
     """The pages of one ledger worker. A ``WorkerService``: started once, shared by all runners."""
 
     def __init__(
@@ -83,33 +59,9 @@ class LedgerWeb:
         access: Access | None = None,
     ) -> None:
         """Without an ``access`` there are no keys: only this machine is answered."""
+        super().__init__(settings, engine)
         self._looks = looks
         self._access = access or access_of("", settings.internal_secret, b"", 0)
-        self._settings = settings
-        self._engine = engine
-        self.metrics = LedgerMetrics()
-        directory = WorkerDirectory(
-            engine,
-            ledger_group(engine.application),
-            topics.DECISIONS,
-            settings.proxy_timeout_ms,
-            settings.owners_cached_ms,
-        )
-        self._owners = Owners(settings, directory, self.metrics)
-        self._mine: dict[int, tuple[LedgerQueries, Callable[[], bool]]] = {}
-        self._damaged: set[int] = set()
-        """Partitions whose damage was said in the log."""
-        self._faust_app: Any = None
-
-    # ------------------------------------------------------------------------------- its owners
-
-    async def start(self) -> None:
-        """Called once before the first runner starts."""
-        await self._owners.start()
-
-    async def stop(self) -> None:
-        """Called once after the last runner has stopped."""
-        await self._owners.stop()
 
     def mount(self, faust_app: Any) -> None:
         """Adds the pages to a worker's web server, and the metrics to its ``/metrics``."""
@@ -143,27 +95,6 @@ class LedgerWeb:
             return await handler(request)
 
         return handle
-
-    def take_over(
-        self, partition: int, queries: LedgerQueries, is_ready: Callable[[], bool]
-    ) -> None:
-        """From now on this worker answers for the partition, as soon as ``is_ready()``."""
-        self._mine[partition] = (queries, is_ready)
-
-    def give_up(self, partition: int) -> None:
-        """The partition goes elsewhere. Its store may be closed right after."""
-        self._mine.pop(partition, None)
-
-    @property
-    def hours_max(self) -> int:
-        """How far back it counts when it is asked."""
-        return self._settings.hours_asked_max
-
-    @property
-    def url(self) -> str:
-        """Where other workers reach this one."""
-        apps = [] if self._faust_app is None else [self._faust_app]
-        return own_url(self._engine, apps)
 
     # -------------------------------------------------------------------------------- the pages
 
@@ -253,35 +184,7 @@ class LedgerWeb:
             refused = await self._note(request, "search", recipient_id)
             if refused is not None:
                 return refused
-        return _json(page)
-
-    async def search_everywhere(
-        self, path_and_query: str, asked: SearchQuestion, *, is_hop: bool = False
-    ) -> SearchPage:
-        """What fits in all partitions that answer. No look is recorded: see ``read``."""
-        pages, ready = [], 0
-        for queries, is_ready in list(self._mine.values()):
-            if is_ready():
-                with contextlib.suppress(_Damaged):
-                    pages.append(self._asked_of(queries, lambda each: each.search(asked)))
-                    ready += 1
-        if is_hop:
-            return merged(pages, ready == len(self._mine))
-        owners = await self._owners.all()
-        elsewhere = {url for p, url in owners.items() if p not in self._mine} - {self.url}
-        answers = await asyncio.gather(
-            *(self._owners.ask(url, path_and_query) for url in sorted(elsewhere))
-        )
-        is_complete = ready == len(self._mine)
-        is_complete &= len(owners.keys() | self._mine.keys()) >= self._engine.partitions
-        for answer in answers:
-            if answer is None or answer.status != 200 or not isinstance(answer.body, bytes):
-                is_complete = False
-            else:
-                pages.append(msgspec.json.decode(answer.body, type=SearchPage))
-                is_complete &= pages[-1].is_complete
-        self.metrics.queries.labels("search", "200").inc()
-        return merged(pages, is_complete)
+        return json_response(page)
 
     # ------------------------------------------------------------------------------ who answers
 
@@ -293,31 +196,6 @@ class LedgerWeb:
         self.metrics.queries.labels(page, str(response.status)).inc()
         return response
 
-    async def read(
-        self, partition: int, path_and_query: str, answer: Answer, *, is_hop: bool = False
-    ) -> web.Response:
-        """The owner's answer: this worker's, or another's to the same path. No look is recorded:
-        whoever shows it to somebody does that."""
-        mine = self._mine.get(partition)
-        if mine is not None:
-            queries, is_ready = mine
-            if not is_ready():
-                return self._not_now(f"partition {partition} is catching up")
-            try:
-                found = self._asked_of(queries, answer)
-            except _Damaged as damaged:
-                return self._not_now(str(damaged))
-            if found is None:
-                return _json({"error": "nothing is recorded about it"}, status=404)
-            return _json(found)
-        if is_hop:
-            return self._not_now(f"partition {partition} is not here any more")
-        url = (await self._owners.all()).get(partition)
-        if url is None or url == self.url:
-            return self._not_now(f"partition {partition} has no owner")
-        passed_on = await self._owners.ask(url, path_and_query)
-        return passed_on or self._not_now(f"the owner of partition {partition} does not answer")
-
     async def _everywhere(
         self, page: str, request: web.Request, counts_of: Callable[[LedgerQueries], list[Count]]
     ) -> web.Response:
@@ -325,58 +203,7 @@ class LedgerWeb:
         is_hop = HOP_HEADER in request.headers
         totals = await self.read_everywhere(request.raw_path, counts_of, is_hop=is_hop)
         self.metrics.queries.labels(page, "200").inc()
-        return _json(totals)
-
-    async def read_everywhere(
-        self,
-        path_and_query: str,
-        counts_of: Callable[[LedgerQueries], list[Count]],
-        *,
-        is_hop: bool = False,
-    ) -> Totals:
-        """Counts over all partitions that answer."""
-        states: dict[int, PartitionTotals] = {}
-        counts: Counter[Count] = Counter()
-        for queries, is_ready in list(self._mine.values()):
-            if is_ready():
-                with contextlib.suppress(_Damaged):
-                    found = self._asked_of(queries, counts_of)
-                    state, _ = queries.totals()
-                    states[state.partition] = state
-                    _add(counts, found)
-        if not is_hop:
-            owners = await self._owners.all()
-            elsewhere = {url for p, url in owners.items() if p not in self._mine} - {self.url}
-            asked: list[Awaitable[web.Response | None]] = [
-                self._owners.ask(url, path_and_query) for url in sorted(elsewhere)
-            ]
-            for answer in await asyncio.gather(*asked):
-                if answer is None or answer.status != 200 or not isinstance(answer.body, bytes):
-                    continue
-                other = msgspec.json.decode(answer.body, type=Totals)
-                # A partition that has just moved may be in two answers: counted once, not twice.
-                if states.keys().isdisjoint(state.partition for state in other.partitions):
-                    states.update((state.partition, state) for state in other.partitions)
-                    _add(counts, other.counts)
-        return Totals(
-            [states[partition] for partition in sorted(states)],
-            [msgspec.structs.replace(key, count=n) for key, n in sorted(counts.items(), key=str)],
-            len(states) == self._engine.partitions,
-        )
-
-    def _asked_of(self, queries: LedgerQueries, answer: Callable[[LedgerQueries], Found]) -> Found:
-        """A store's answer. Raises ``_Damaged`` when a file of it cannot be read."""
-        try:
-            return answer(queries)
-        except Exception as error:  # rocksdict raises bare exceptions
-            if not is_damage(error):
-                raise
-            number = queries.store.partition
-            self.metrics.damaged.inc()
-            if number not in self._damaged:
-                self._damaged.add(number)
-                log.error("a file of partition %d of the ledger cannot be read: %s", number, error)
-            raise _Damaged(number) from error
+        return json_response(totals)
 
     async def _note(
         self, request: web.Request, what: str, recipient_id: str, subject_id: str | None = None
@@ -390,21 +217,6 @@ class LedgerWeb:
         except LookNotRecorded:
             return self._not_now("the look could not be recorded, so nothing is shown")
         return None
-
-    def _not_now(self, why: str) -> web.Response:
-        response = _json({"error": why, "retry_after_s": self._settings.retry_after_s}, status=503)
-        response.headers["Retry-After"] = str(self._settings.retry_after_s)
-        return response
-
-
-def _add(counts: Counter[Count], more: list[Count]) -> None:
-    for count in more:
-        counts[msgspec.structs.replace(count, count=0)] += count.count
-
-
-def _json(document: Any, status: int = 200) -> web.Response:
-    body = msgspec.json.encode(document)
-    return web.Response(body=body, status=status, content_type="application/json", charset="utf-8")
 
 
 def _refusal(kind: type[web.HTTPException], why: str) -> web.HTTPException:

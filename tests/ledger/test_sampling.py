@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from streams.agents.ledger import rows_of
+from streams.agents.ledger_filing import rows_of
 from streams.ledger.sampling import Sampling
 from tests.ledger.build import CODEC, decision, entry, outcome, receipt, subject_of
 

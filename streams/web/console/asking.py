@@ -27,7 +27,8 @@ from streams.ledger.search import SearchQuestion
 from streams.partitioning import partition_of_recipient
 from streams.web.console.page import Visit
 from streams.web.decide_pages import PATH
-from streams.web.ledger_pages import Answer, LedgerWeb
+from streams.web.ledger_pages import LedgerWeb
+from streams.web.ledger_reading import Answer
 from streams.web.recipient_view import RecipientDocument
 from streams.web.table_view import TablePage
 
