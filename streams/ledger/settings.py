@@ -62,11 +62,11 @@ class LedgerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Deliveries of a notification whose receipts its trace looks up."""
     members_shown_max: int = 50
     """Members of a digest that its trace lists; the count is exact."""
-    hours_asked_max: int = 24 * 92
+    hours_asked_max: int = 24 * 31
     """Hours of counters that one question may span."""
-    search_rows_max: int = 2_000
+    search_rows_max: int = 500
     """Decisions that one page of a search looks at in one partition; the cursor goes on."""
-    search_counters_max: int = 50_000
+    search_counters_max: int = 20_000
     """Counters that it looks at to pass over hours in which nothing fits."""
     proxy_timeout_ms: int = 1_000
     owners_cached_ms: int = 1_000

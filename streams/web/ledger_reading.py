@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
 
 import msgspec
@@ -136,13 +136,12 @@ class LedgerReading:
         """Counts over all partitions that answer."""
         states: dict[int, PartitionTotals] = {}
         counts: Counter[Count] = Counter()
-        for queries, is_ready in list(self._mine.values()):
-            if is_ready():
-                with contextlib.suppress(_Damaged):
-                    found = self._asked_of(queries, counts_of)
-                    state, _ = queries.totals()
-                    states[state.partition] = state
-                    _add(counts, found)
+        async for queries in self._ready_ones():
+            with contextlib.suppress(_Damaged):
+                found = self._asked_of(queries, counts_of)
+                state, _ = queries.totals()
+                states[state.partition] = state
+                _add(counts, found)
         if not is_hop:
             owners = await self._owners.all()
             elsewhere = {url for p, url in owners.items() if p not in self._mine} - {self.url}
@@ -163,6 +162,14 @@ class LedgerReading:
             len(states) == self._engine.partitions,
         )
 
+    async def _ready_ones(self) -> AsyncIterator[LedgerQueries]:
+        """This worker's partitions that answer; between two of them its other tasks go on."""
+        for number in sorted(self._mine):
+            await asyncio.sleep(0)
+            mine = self._mine.get(number)  # It may have been given up, and closed, meanwhile.
+            if mine is not None and mine[1]():
+                yield mine[0]
+
     def _asked_of(self, queries: LedgerQueries, answer: Callable[[LedgerQueries], Found]) -> Found:
         """A store's answer. Raises ``_Damaged`` when a file of it cannot be read."""
         try:
@@ -182,11 +189,10 @@ class LedgerReading:
     ) -> SearchPage:
         """What fits in all partitions that answer. No look is recorded: see ``read``."""
         pages, ready = [], 0
-        for queries, is_ready in list(self._mine.values()):
-            if is_ready():
-                with contextlib.suppress(_Damaged):
-                    pages.append(self._asked_of(queries, lambda each: each.search(asked)))
-                    ready += 1
+        async for queries in self._ready_ones():
+            with contextlib.suppress(_Damaged):
+                pages.append(self._asked_of(queries, lambda each: each.search(asked)))
+                ready += 1
         if is_hop:
             return merged(pages, ready == len(self._mine))
         owners = await self._owners.all()
