@@ -84,7 +84,8 @@ def check(
         if fault.reason == "unknown_category":
             detail += f" It has {', '.join(sorted(policy.categories)[:KNOWN_SHOWN_MAX])}."
         pointer = "/category" if fault.reason == "unknown_category" else ""
-        pointer = pointer or ("/" + fault.inputs["field"] if "field" in fault.inputs else "")
+        if not pointer and "field" in fault.inputs:
+            pointer = "/" + fault.inputs["field"].replace("data.", "data/", 1)
         return event_id, problem("invalid", detail, [FieldError(detail, pointer)])
     key = event.recipient_id.encode()
     return Ready(

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from streams import topics
-from streams.commands.configuration import settings_of
+from streams.commands.configuration import check_templates, settings_of
 from streams.commands.failures import CommandError
 from streams.commands.kafka import kafka_failures
 from streams.engine.topics_admin import TopicsWrong, check_topics, create_topics
@@ -20,6 +20,8 @@ from streams.settings import Settings
 def worker(role: str, config: Path | None, bootstrap: str | None) -> None:
     """Runs a worker in this process and exits with its status."""
     settings = settings_of(config, bootstrap)
+    if role in ("decide", "deliver", "api"):
+        check_templates(settings)
     logging.basicConfig(
         level=settings.engine.log_level,
         format="%(asctime)s %(levelname)s %(name)s %(message)s",
@@ -102,6 +104,7 @@ def topics_check(config: Path | None, bootstrap: str | None) -> None:
 def config_check(config: Path | None, bootstrap: str | None) -> None:
     """Says everything that is wrong with the configuration; exit status 1 if anything is."""
     settings = settings_of(config, bootstrap)
+    check_templates(settings)
     names = ", ".join(settings.policy.categories)
     click.echo(
         f"{settings.source} is right: Kafka at {settings.kafka.bootstrap},"

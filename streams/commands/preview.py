@@ -13,13 +13,13 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import msgspec
 from msgspec.structs import replace
 
 from streams.codec import Codec
+from streams.commands.configuration import templates_of
 from streams.commands.failures import CommandError
 from streams.commands.publish import arrivals, read_lines
 from streams.configuration.problems import did_you_mean
@@ -40,7 +40,7 @@ from streams.core.policy import Category, Policy
 from streams.core.turn import Turn
 from streams.settings import Settings
 from streams.sinks.fitted import Fitted, fitted, sms_segments_max
-from streams.templates.catalogue import TemplateError, Templates
+from streams.templates.catalogue import Templates
 from streams.templates.render import render
 from streams.templates.rendered import RenderFailed
 
@@ -101,20 +101,6 @@ def category_of(policy: Policy, name: str) -> Category:
             f"It has {', '.join(sorted(policy.categories))}. Another one: --config FILE.",
         )
     return policy.categories[name]
-
-
-def templates_of(settings: Settings) -> Templates:
-    """The deliver role's templates. Raises ``CommandError`` when they cannot be used."""
-    folder = settings.deliver.templates_folder
-    if folder and not Path(folder).is_dir():
-        raise CommandError(
-            f"the folder of templates {folder} is not there",
-            "Make it, or mend templates_folder under [deliver].",
-        )
-    try:
-        return Templates(Path(folder) if folder else None)
-    except TemplateError as error:
-        raise CommandError(f"the templates cannot be used: {error}") from error
 
 
 def events_of(

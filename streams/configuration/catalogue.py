@@ -78,6 +78,13 @@ def _category(category: Category, policy: Policy) -> Iterator[Problem]:
     if not 1 <= category.sms_segments_max <= SMS_SEGMENTS_MAX:
         why = f"expected 1 to {SMS_SEGMENTS_MAX}"
         yield Problem((*at, "sms_segments_max"), why, category.sms_segments_max)
+    if len(category.requires) > policy.bounds.data_fields_max:
+        why = f"names more fields than an event may have ({policy.bounds.data_fields_max})"
+        yield Problem((*at, "requires"), why, category.requires)
+    for place, name in enumerate(category.requires):
+        if not name or name.startswith("data."):
+            why = 'expected the name of a data field without "data.", such as "who"'
+            yield Problem((*at, "requires", place), why, name)
     if category.retry.attempts_max < 1:
         yield Problem((*at, "retry", "attempts_max"), "expected at least 1")
     if category.retry.delay_ms > category.retry.delay_ms_max:

@@ -96,6 +96,8 @@ class Category(msgspec.Struct, frozen=True, gc=False):
     retry: RetryRule = RetryRule()
     sms_segments_max: int = 2
     """Most SMS that one message may cost; a provider's own ceiling for the category wins."""
+    requires: tuple[str, ...] = ()
+    """Data fields that every event must have, because its templates use them."""
 
 
 class Bounds(msgspec.Struct, frozen=True, gc=False):

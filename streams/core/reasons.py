@@ -24,6 +24,7 @@ _TABLE = (
     Reason("id_too_long", "validate", "The {field} is longer than {limit} bytes."),
     Reason("event_too_large", "validate", "The event is larger than {limit} bytes."),
     Reason("too_many_fields", "validate", "The event has more than {limit} data fields."),
+    Reason("missing_field", "validate", "Its category needs {field}, and the event has none."),
     Reason("bad_time", "validate", "{field} is not a usable time: {value}."),
     Reason("too_far_ahead", "validate", "send_at is further ahead than the {limit} allowed."),
     # 2. dedupe

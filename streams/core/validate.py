@@ -20,8 +20,13 @@ def fault_of(event: Event, policy: Policy, now_ms: int) -> Fault | None:
         return Fault("empty_id", {"field": "recipient_id" if event.event_id else "event_id"})
     if (name := _long_id(event, bounds.id_bytes_max)) is not None:
         return Fault("id_too_long", {"field": name, "limit": str(bounds.id_bytes_max)})
-    if event.category not in policy.categories:
+    category = policy.categories.get(event.category)
+    if category is None:
         return Fault("unknown_category", {"category": event.category[:64]})
+    if category.requires:
+        for name in category.requires:
+            if name not in event.data:
+                return Fault("missing_field", {"field": f"data.{name}"})
     if len(event.data) > bounds.data_fields_max:
         return Fault("too_many_fields", {"limit": str(bounds.data_fields_max)})
     if map_bytes(event.data) > bounds.event_bytes_max:

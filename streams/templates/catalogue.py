@@ -33,6 +33,7 @@ from jinja2 import StrictUndefined, Template, TemplateSyntaxError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from streams.templates.plurals import number, plural
+from streams.templates.variables import needed
 
 PARTS = ("title", "body", "subject", "html")
 DEFAULT_NAME = "default"
@@ -66,6 +67,7 @@ class Templates:
         self._text = _environment(autoescape=False)
         self._markup = _environment(autoescape=True)
         self._parts: dict[Key, Template] = {}
+        self._needs: dict[str, dict[str, str]] = {}
         self._chosen: dict[tuple[str, str, str, bool], Chosen] = {}
         self.given: dict[str, Any] = dict(self._text.globals)
         """What every template may use beside a delivery's variables."""
@@ -85,6 +87,10 @@ class Templates:
                 self._chosen.clear()
             chosen = self._chosen[key] = self._look_up(name, channel, locale, digest)
         return chosen
+
+    def needs(self, name: str) -> dict[str, str]:
+        """Data field -> a template of this name that fails without it."""
+        return self._needs.get(name, {})
 
     def _look_up(self, name: str, channel: str, locale: str, digest: bool) -> Chosen:
         prefix = "digest_" if digest else ""
@@ -118,6 +124,8 @@ class Templates:
             except TemplateSyntaxError as error:
                 raise TemplateError(f"{file}: {locale}.{channel}.{part}: {error}") from error
             template.name = f"{file} {locale}.{channel}.{part}"
+            for field in needed(environment.parse(text)):
+                self._needs.setdefault(name, {}).setdefault(field, template.name)
             # Jinja's own is a chain of mappings, which is walked for every message.
             template.globals = dict(template.globals)
             self._parts[(name, locale.replace("_", "-").lower(), channel, part)] = template

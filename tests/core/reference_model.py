@@ -286,6 +286,8 @@ class Reference:
         category = self.policy.categories.get(event.category)
         if category is None:
             return self.tell(subject, "dead_lettered", "unknown_category")
+        if not set(category.requires) <= set(event.data):
+            return self.tell(subject, "dead_lettered", "missing_field")
         send_at = self.send_at(event)
         self.accepted.append((event.event_id, now // HOUR, event))
         expires = event.expires_at_ms

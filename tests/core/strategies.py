@@ -107,6 +107,7 @@ def a_category(pick: Pick, name: str, priority: Priority, mandatory: bool) -> Ca
         expires_after_ms=pick((HOUR, DAY, 3 * DAY)),
         on_ambiguous=pick(("resend", "give_up")),
         retry=RetryRule(pick((1, 3, 5)), 5 * SECOND, HOUR),
+        requires=pick((*[()] * 7, ("points",))),
     )
 
 

@@ -67,6 +67,7 @@ def test_a_full_hour_is_reported_once() -> None:
         ({"collapse_key": "x" * 257}, "id_too_long"),
         ({"category": "unheard"}, "unknown_category"),
         ({"data": {f"n{n}": "" for n in range(65)}}, "too_many_fields"),
+        ({"category": "strict", "data": {"what": "x"}}, "missing_field"),
         ({"data": {"text": "é" * 40_000}}, "event_too_large"),
         ({"created_at_ms": -1}, "bad_time"),
         ({"expires_at_ms": 10**15}, "bad_time"),
@@ -78,7 +79,8 @@ def test_a_full_hour_is_reported_once() -> None:
     ],
 )
 def test_what_cannot_be_used_is_a_dead_letter(fields: dict[str, object], reason: str) -> None:
-    ana = Person(a_policy(), PHONE)
+    strict = Category("strict", requires=("what", "who"))
+    ana = Person(a_policy(Category("message"), strict), PHONE)
     event = Event(**{"event_id": "e1", "recipient_id": "ana", "category": "message",
                      "created_at_ms": T0, **fields})  # type: ignore[arg-type]  # fmt: skip
     ana.decides(EventInput(event, ana.source()))
@@ -309,3 +311,11 @@ def test_a_collapse_key_reaches_into_a_digest_that_is_closed_and_held() -> None:
     assert told.count("e3") == 1
     assert "e1" not in told
     assert "e2" not in told
+
+
+def test_an_event_with_all_that_its_category_requires_is_told() -> None:
+    ana = Person(a_policy(Category("message", requires=("what", "who"))), PHONE)
+    ana.gets("e1", data={"who": "", "what": "x", "more": "y"})
+    ana.gets("e2", data={"what": "x"})
+    assert ana.verdicts == ["delivering routed", "dead_lettered missing_field"]
+    assert ana.entries[-1].inputs == {"field": "data.who"}
