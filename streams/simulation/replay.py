@@ -17,6 +17,7 @@ from typing import Any
 
 from streams import tables, topics
 from streams.agents.decide import DecideLogic
+from streams.codec import DecodeError
 from streams.engine import fence
 from streams.engine.api import Batch, Due, Output, Result
 from streams.simulation.evidence import Evidence
@@ -145,19 +146,25 @@ class Replay:
             f" {offset}): {len(keys)} state records differ, first {keys[0]!r}"
         )
 
-    def _is_of_deliver(self, letter: bytes) -> bool:
-        """Whether the dead letter is about a record that only ``deliver`` reads."""
-        return self._evidence.codec.decode("dead_letter", letter)["topic"] in topics.DELIVERIES
+    def _is_of_decide(self, topic: str, value: bytes) -> bool:
+        """Not somebody's garbage, nor a dead letter about a record that only ``deliver`` reads."""
+        codec = self._evidence.codec
+        if topic == topics.DEAD_LETTERS:
+            return codec.decode("dead_letter", value)["topic"] not in topics.DELIVERIES
+        try:
+            return topic == topics.DECISIONS or bool(codec.decode_delivery(value))
+        except DecodeError:
+            return False
 
     def _compare_outputs(self) -> Iterator[str]:
         for topic in COMPARED:
             was = self._evidence.records.get((topic, self._partition), ())
             made = self._made[topic]
-            here, there = [(o.key, o.value) for o in made], [(r.key, r.value) for r in was]
+            here = [(output.key, output.value) for output in made]
+            there = [(r.key, r.value) for r in was if self._is_of_decide(topic, r.value)]
             if topic == topics.DEAD_LETTERS:
                 # A control record may come while others are taken: then the batch had it later
                 # than the order of topics says, which nobody notes, and garbage has no state.
-                there = [(key, value) for key, value in there if not self._is_of_deliver(value)]
                 here, there = sorted(here, key=repr), sorted(there, key=repr)
             if here != there:
                 yield (
