@@ -184,7 +184,7 @@ class Model:
         self._add(
             "history of the ledger", demand.events_per_day * bytes_each * days / 1e12, "TB",
             f"{text(demand.events_per_day)} x {text(bytes_each)} B x {days:g} d / 1e12",
-            "decisions alone; on the ledger workers' disks, one copy",
+            "on the ledger workers' disks, one copy; fewer days, or bulk_kept_share, make it less",
         )  # fmt: skip
 
     def _brokers(self) -> None:
