@@ -58,6 +58,9 @@ class LaneHost(Protocol):
     def may_begin(self, item: Item) -> bool:
         """Whether sending may begin: the window, the lease, not stopping."""
 
+    def begins(self, item: Item) -> None:
+        """Sending begins now."""
+
     def killed_by(self, delivery: Delivery) -> str | None:
         """The kill switch that stops it."""
 
@@ -187,6 +190,7 @@ class Lane:
 
     def _begin(self, item: Item, provider: Provider) -> None:
         item.begun = True
+        self._host.begins(item)
         self._held = False
         self._behind[item.delivery.recipient_id] = deque()
         task = asyncio.create_task(self._send(item, provider))

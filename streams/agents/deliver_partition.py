@@ -187,6 +187,10 @@ class DeliverRunner:
             self._commit_wanted.set()
         return False
 
+    def begins(self, item: Item) -> None:
+        """What a mark must cover from now on."""
+        self._positions[item.topic].begins(item.entry)
+
     def killed_by(self, delivery: Delivery) -> str | None:
         """The kill switch that stops it."""
         return self._worker.kill_switches.stops(delivery)
@@ -306,7 +310,8 @@ class DeliverRunner:
         """What moved; or a mark that would make a successor read a long tail."""
         position, mark = self._committed[topic]
         tail = state[1].outcomes_from - mark.outcomes_from
-        moved = (position, mark.send_below) != (state[0], state[1].send_below)
+        before = (position, mark.send_below, mark.ahead_max)
+        moved = before != (state[0], state[1].send_below, state[1].ahead_max)
         return moved or tail > TAIL_RECORDS_MAX
 
     async def _sweep(self) -> None:

@@ -10,12 +10,17 @@ these and the tail of ``outcomes`` a successor sorts every record into one of fo
     new         never taken before                               -> send
 
 Three things bound what may have begun without an answer: a committed mark names the offset below
-which records may be sent (``send_below``); sending runs at most ``ahead_max`` records ahead of the
-last durable answer; and what was appended after the successor began was never the predecessor's.
-After a clean stop nothing is in doubt.
+which records may be sent (``send_below``); sending runs at most the mark's ``ahead_max`` records
+ahead of the last durable answer; and what was appended after the successor began was never the
+predecessor's. After a clean stop nothing is in doubt.
+
+``ahead_max`` of a mark follows what is really sent: what has begun beyond the last answer, and as
+much again as was begun since the mark before, at least ``AHEAD_MIN``. So a worker that dies while
+a provider is away, or with little to do, leaves a handful in doubt and not a window of them.
 
 Pure. Invariants: a position is committed only when everything before it is answered durably; a
-record is sent only when a committed mark names it, and inside the window.
+record is sent only when a committed mark names it, and inside that mark's window; while a new mark
+is being committed both it and the one before hold.
 """
 
 from __future__ import annotations
@@ -27,6 +32,8 @@ from typing import Literal
 import msgspec
 
 Standing = Literal["answered", "ambiguous", "unsent"]
+AHEAD_MIN = 4
+"""Records that may be sent ahead of a durable answer however little was sent before."""
 
 
 class Mark(msgspec.Struct, frozen=True, array_like=True):
@@ -119,11 +126,15 @@ class TopicPositions:
         self._next = position
         self._ranks = 0
         self._durable_rank = 0
+        self._begun_rank = 0
+        """Nothing behind this one has begun, here or at the predecessor as far as it was read."""
+        self._begun_lately = 0
+        """Sends begun since a mark was last made."""
         self._ahead_max = ahead_max
+        self._ahead_allowed = 0
+        """By every mark that may be the one that a successor finds."""
         self._slack = slack
         self._send_below = position
-        # A successor must reckon with what the predecessor was allowed as well.
-        self._marked_ahead_max = max(ahead_max, 0 if mark.clean else mark.ahead_max)
         self._inherited = mark
         ahead = {offset: answer for offset, answer in answered.items() if offset >= position}
         predecessor = Predecessor(mark, ahead, end)
@@ -152,20 +163,29 @@ class TopicPositions:
             self._predecessor = None
         if standing == "answered":
             self.answer(entry, outcome_offset)
-        entry.doubtful = standing == "ambiguous"
+        elif standing == "ambiguous":
+            entry.doubtful = True
+            self._begun_rank = entry.rank
         return entry, standing
 
     def may_send(self, entry: Entry) -> bool:
-        """Whether ``entry`` is inside the window and a committed mark names it."""
-        return self.is_inside(entry) and entry.offset < self._send_below
+        """Whether ``entry`` is inside the marked window and a committed mark names it."""
+        inside = entry.rank <= self._durable_rank + self._ahead_allowed
+        return inside and entry.offset < self._send_below
+
+    def begins(self, entry: Entry) -> None:
+        """Sending ``entry`` begins; ``may_send`` has said that it may."""
+        self._begun_lately += 1
+        self._begun_rank = max(self._begun_rank, entry.rank)
 
     def is_inside(self, entry: Entry) -> bool:
-        """Whether ``entry`` is inside the window: then only a commit can be missing."""
+        """Whether ``entry`` is inside the widest window: then only commits can be missing."""
         return entry.rank <= self._durable_rank + self._ahead_max
 
     def committed(self, mark: Mark) -> None:
-        """A mark was committed: what it names may be sent."""
+        """The mark made last was committed: what it names may be sent."""
         self._send_below = mark.send_below
+        self._ahead_allowed = mark.ahead_max
 
     def answer(self, entry: Entry, outcome_offset: int) -> None:
         """The answer to ``entry`` is durable."""
@@ -180,17 +200,30 @@ class TopicPositions:
         self._next = max(self._next, position)
 
     def to_commit(self, outcomes_end: int, clean: bool) -> tuple[int, Mark]:
-        """Position and mark as they are now; "clean" only if nothing here is in doubt."""
+        """Position and mark as they are now; "clean" only if nothing here is in doubt.
+
+        Until ``committed`` is called with the mark, no more begins than the mark covers.
+        """
         position = self._entries[0].offset if self._entries else self._next
         ahead = [e.outcome_offset for e in self._entries if e.outcome_offset >= 0]
         in_doubt = any(e.doubtful and e.outcome_offset < 0 for e in self._entries)
-        send_below = self._next + self._slack
+        send_below, ahead_max = self._next + self._slack, self._ahead_now()
         if self._predecessor is not None:
             ahead.append(self._inherited.outcomes_from)
             if not self._inherited.clean:
                 in_doubt = True
                 send_below = max(send_below, self._inherited.send_below)
+                # A successor must reckon with what the predecessor was allowed as well.
+                ahead_max = max(ahead_max, self._inherited.ahead_max)
         outcomes_from = min(ahead, default=outcomes_end)
         if clean and not in_doubt:
             return position, Mark(outcomes_from, True, 0, position)
-        return position, Mark(outcomes_from, False, self._marked_ahead_max, send_below)
+        self._ahead_allowed = min(self._ahead_allowed, ahead_max)
+        return position, Mark(outcomes_from, False, ahead_max, send_below)
+
+    def _ahead_now(self) -> int:
+        """A window for what has begun, and for as much again as was begun of late."""
+        reach = max(0, self._begun_rank - self._durable_rank)
+        room = max(AHEAD_MIN, 2 * self._begun_lately)
+        self._begun_lately = 0
+        return max(reach, min(self._ahead_max, reach + room))

@@ -39,6 +39,9 @@ class Host:
     def may_begin(self, item: Item) -> bool:
         return not self.closed
 
+    def begins(self, item: Item) -> None:
+        assert self.may_begin(item)
+
     def killed_by(self, delivery: Delivery) -> str | None:
         return "campaign:x" if delivery.campaign in self.killed else None
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from random import Random, SystemRandom
+
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from streams.agents import deliver_positions
 from streams.agents.deliver_positions import (
+    AHEAD_MIN,
     Answered,
     Entry,
     Mark,
@@ -20,12 +24,14 @@ class Owners(RuleBasedStateMachine):
     """One topic, its log, the log of outcomes, and owners that come and go."""
 
     @initialize(
-        ahead_max=st.integers(1, 5),
+        ahead_max=st.integers(1, 9),
+        ahead_min=st.integers(1, 3),
         slack=st.integers(0, 4),
         gaps=st.lists(st.integers(1, 3), min_size=10, max_size=40),
     )
-    def begin(self, ahead_max: int, slack: int, gaps: list[int]) -> None:
+    def begin(self, ahead_max: int, ahead_min: int, slack: int, gaps: list[int]) -> None:
         self.ahead_max, self.slack = ahead_max, slack
+        deliver_positions.AHEAD_MIN = ahead_min
         self.future = [sum(gaps[: n + 1]) - gaps[0] for n in range(len(gaps))]
         self.log: list[int] = []
         self.outcomes: list[int] = []
@@ -33,6 +39,9 @@ class Owners(RuleBasedStateMachine):
         self.in_group: tuple[int, str] | None = None
         self.doubted_since_clean = False
         self.take_over()
+
+    def teardown(self) -> None:
+        deliver_positions.AHEAD_MIN = AHEAD_MIN
 
     def take_over(self) -> None:
         end = self.log[-1] + 1 if self.log else 0
@@ -75,6 +84,7 @@ class Owners(RuleBasedStateMachine):
     def send(self, which: int) -> None:
         entry = self.waiting[which % len(self.waiting)]
         if self.positions.may_send(entry):
+            self.positions.begins(entry)
             self.waiting.remove(entry)
             self.under_way.append(entry)
             self.sent.add(entry.offset)
@@ -93,6 +103,22 @@ class Owners(RuleBasedStateMachine):
         self.outcomes.append(entry.offset)
         self.take_over()
 
+    @rule(actions=st.lists(st.integers(0, 199), min_size=5, max_size=40))
+    def work(self, actions: list[int]) -> None:
+        """An owner's ordinary life, in any order."""
+        for action in actions:
+            what, which = action % 5, action // 5
+            if what == 0 and self.future:
+                self.append()
+            elif what == 1:
+                self.take(1 + which % 4)
+            elif what == 2 and self.waiting:
+                self.send(which)
+            elif what == 3 and self.under_way:
+                self.answer(which)
+            elif what == 4:
+                self.commit()
+
     @rule()
     def commit(self, clean: bool = False) -> None:
         position, mark = self.positions.to_commit(len(self.outcomes), clean)
@@ -100,6 +126,25 @@ class Owners(RuleBasedStateMachine):
         self.positions.committed(mark)
         for offset in self.log:
             assert offset >= position or offset in self.outcomes, "nothing unanswered is passed"
+
+    @rule(sends=st.integers(0, 3))
+    def die_while_a_mark_is_being_committed(self, sends: int) -> None:
+        """The mark was made, more was begun, the mark arrived, nobody heard of it."""
+        position, mark = self.positions.to_commit(len(self.outcomes), False)
+        for _ in range(sends):
+            if self.waiting:
+                self.send(0)
+        self.in_group = (position, encode_mark(mark))
+        self.take_over()
+
+    @rule(sends=st.integers(0, 3))
+    @precondition(lambda self: self.waiting)
+    def a_mark_is_made_and_does_not_arrive(self, sends: int) -> None:
+        self.positions.to_commit(len(self.outcomes), False)
+        for _ in range(sends):
+            if self.waiting:
+                self.send(0)
+        self.take_over()
 
     @rule()
     def die(self) -> None:
@@ -115,13 +160,104 @@ class Owners(RuleBasedStateMachine):
 
     @invariant()
     def no_one_waits_for_ever(self) -> None:
-        """The oldest waiting record can always go, once a commit has named it."""
+        """The oldest waiting record can always go, once commits have named it."""
         if self.waiting and not self.under_way:
             assert self.positions.is_inside(self.waiting[0])
+            for _ in range(6):
+                if self.positions.may_send(self.waiting[0]):
+                    return
+                self.commit()
+            raise AssertionError("no commit lets it go")
+
+
+LIVES = 4_000
+WORK = ("take", "send", "send", "send", "answer", "commit", "append", "append")
+ENDS = ("die", "die_while_a_mark_is_being_committed", "a_mark_is_made_and_does_not_arrive")
+
+
+def live(random: Random) -> None:
+    """Owners that work for a while before they end: what a uniform choice of steps seldom does."""
+    owners = Owners()
+    gaps = [random.choice((1, 1, 2)) for _ in range(60)]
+    owners.begin(random.randint(1, 12), random.randint(1, 2), random.randint(0, 4), gaps)
+    for _ in range(random.randint(2, 4)):
+        for _ in range(random.randint(1, 50)):
+            what = random.choice(WORK)
+            if what == "take":
+                owners.take(random.randint(1, 8))
+            elif what == "send" and owners.waiting:
+                owners.send(random.choice((0, 0, 0, random.randint(0, 50))))
+            elif what == "answer" and owners.under_way:
+                owners.answer(random.randint(0, 50))
+            elif what == "commit":
+                owners.commit()
+            elif what == "append" and owners.future:
+                owners.append()
+        owners.no_one_waits_for_ever()
+        end = random.choice(ENDS)
+        if end == "die":
+            owners.die()
+        elif end == ENDS[1] or owners.waiting:
+            getattr(owners, end)(random.randint(0, 8))
+    owners.teardown()
+
+
+def test_thousands_of_owners_that_work_and_die() -> None:
+    seed = random_seed()
+    try:
+        for number in range(LIVES):
+            live(Random(f"{seed}/{number}"))
+    except AssertionError as error:
+        error.add_note(f"seed {seed}, life {number}")
+        raise
+
+
+def random_seed() -> int:
+    """Another one for each run; shown when it fails."""
+    return SystemRandom().randrange(1 << 32)
 
 
 TestOwners = Owners.TestCase
-TestOwners.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
+TestOwners.settings = settings(max_examples=300, stateful_step_count=12, deadline=None)
+
+
+def unsure_after_death(positions: TopicPositions, end: int, outcomes: dict[int, Answered]) -> int:
+    """How many of the records up to ``end`` a successor takes for possible repeats."""
+    position, mark = positions.to_commit(len(outcomes), False)
+    after = TopicPositions(position, end, mark, outcomes, 128, 16)
+    return sum(after.take(offset, str(offset))[1] == "ambiguous" for offset in range(position, end))
+
+
+def committed(positions: TopicPositions, outcomes_end: int) -> None:
+    positions.committed(positions.to_commit(outcomes_end, False)[1])
+
+
+def test_a_worker_that_dies_while_its_provider_is_away_leaves_a_handful_in_doubt() -> None:
+    positions = TopicPositions(0, 0, Mark(0, True, 0, 0), {}, 128, 16)
+    for offset in range(400):
+        positions.take(offset, str(offset))
+        committed(positions, 0)
+    assert unsure_after_death(positions, 400, {}) <= AHEAD_MIN
+
+
+def test_a_busy_worker_has_a_wide_window_and_leaves_about_what_was_under_way() -> None:
+    positions = TopicPositions(0, 0, Mark(0, True, 0, 0), {}, 128, 16)
+    entries = [positions.take(offset, str(offset))[0] for offset in range(400)]
+    outcomes: dict[int, Answered] = {}
+    waiting, under_way, rounds = entries[:], list[Entry](), 0
+    while len(waiting) > 100:
+        rounds += 1
+        committed(positions, len(outcomes))
+        while waiting and len(under_way) < 40 and positions.may_send(waiting[0]):
+            positions.begins(waiting[0])
+            under_way.append(waiting.pop(0))
+        for entry in under_way[:30]:
+            outcomes[entry.offset] = Answered(len(outcomes), str(entry.offset))
+            positions.answer(entry, len(outcomes) - 1)
+        del under_way[:30]
+    assert rounds <= 14, "the window opens in a few commits"
+    tail = {offset: answer for offset, answer in outcomes.items() if offset < 400}
+    assert len(under_way) <= unsure_after_death(positions, 400, tail) <= 2 * 40 + 2 * AHEAD_MIN
 
 
 def answer_all(positions: TopicPositions, entries: list[Entry]) -> None:
