@@ -1,7 +1,9 @@
 """One partition of the deliver role: from taking a delivery to committing its answer.
 
 It reads all kinds' topics, critical ones first, gives each kind a ``Lane``, hands answers to the
-``OutcomeLog`` and commits a topic's position only when everything before it is answered durably.
+``OutcomeLog`` and has a topic's position committed (``deliver_commits``) only when everything
+before it is answered durably.
+
 After a restart ``deliver_positions`` says what the previous owner had answered, what it may have
 sent without an answer (the category's policy decides about those), and what it cannot have sent.
 
@@ -17,17 +19,17 @@ Invariants
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import time
 from functools import partial
 from typing import Protocol
 
 from streams import topics
-from streams.agents.deliver_lane import Item, Lane
+from streams.agents.deliver_commits import Commits, first_offset
+from streams.agents.deliver_item import Item
+from streams.agents.deliver_lane import Lane
 from streams.agents.deliver_log import LogClients, Names, OutcomeLog
 from streams.agents.deliver_metrics import DeliverMetrics
-from streams.agents.deliver_positions import Mark, TopicPositions, decode_mark, encode_mark
+from streams.agents.deliver_positions import Mark, TopicPositions, decode_mark
 from streams.agents.deliver_records import Writer
 from streams.agents.kill_switches import KillSwitches
 from streams.codec import Codec, DecodeError
@@ -42,14 +44,8 @@ from streams.templates.render import render
 from streams.templates.rendered import Rendered, RenderFailed
 
 SWEEP_SECONDS = 0.5
-TAIL_RECORDS_MAX = 5_000
-"""Marks are renewed before a successor would have to read more outcomes than about this."""
 
 log = logging.getLogger(__name__)
-
-
-class PositionBeyondEndError(Exception):
-    """A committed position is behind the end of its topic: the topic is not the one it was."""
 
 
 class Worker(Protocol):
@@ -87,11 +83,9 @@ class DeliverRunner:
             for kind in topics.KINDS
         }
         self._positions: dict[str, TopicPositions] = {}
-        self._committed: dict[str, tuple[int, Mark]] = {}
-        self._confirmed_at = 0.0
+        self._commits = Commits(context, worker.settings, self._positions)
         self._stopping = False
         self._room = asyncio.Event()
-        self._commit_wanted = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._failed: asyncio.Future[None] | None = None
         self._log: OutcomeLog | None = None
@@ -116,7 +110,7 @@ class DeliverRunner:
         )
         for topic in self._topics:
             known = committed.get(topic)
-            offset = _first_offset(topic, known, begin[topic], ends[topic])
+            offset = first_offset(topic, known, begin[topic], ends[topic])
             self._positions[topic] = TopicPositions(
                 offset,
                 ends[topic],
@@ -127,7 +121,7 @@ class DeliverRunner:
             )
         context.seek({topic: p.next_offset for topic, p in self._positions.items()})
         worker.own(self._partition, True)
-        await self._commit(starting=True)
+        await self._commits.commit(self._log.end, starting=True)
 
     async def run(self) -> None:
         """Works until stopped."""
@@ -136,7 +130,7 @@ class DeliverRunner:
         self._tasks = [
             asyncio.create_task(self._log.run(self._on_written)),
             asyncio.create_task(self._take()),
-            asyncio.create_task(self._commit_now_and_then()),
+            asyncio.create_task(self._commits.run(self._log, self._pump)),
             asyncio.create_task(self._sweep()),
         ]
         try:
@@ -163,7 +157,7 @@ class DeliverRunner:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if graceful and self._positions and self._log is not None:
-            await self._commit(clean=clean)
+            await self._commits.commit(self._log.end, clean=clean)
 
     # -------------------------------------------------------------------------- lanes' host
 
@@ -173,7 +167,7 @@ class DeliverRunner:
 
     def leased(self) -> bool:
         """Whether ownership was confirmed within the lease."""
-        return time.monotonic() - self._confirmed_at < self._settings.lease_ms / 1000
+        return self._commits.age_s() < self._settings.lease_ms / 1000
 
     def may_begin(self, item: Item) -> bool:
         """Named by a committed mark, inside the window, within the lease, and not stopping."""
@@ -184,7 +178,7 @@ class DeliverRunner:
         if leased and positions.may_send(item.entry):
             return True
         if not leased or positions.is_inside(item.entry):
-            self._commit_wanted.set()
+            self._commits.wanted.set()
         return False
 
     def begins(self, item: Item) -> None:
@@ -232,8 +226,7 @@ class DeliverRunner:
             # Also while stopping: what was taken and is not answered is what the position is for.
             for record in records:
                 self._accept(record)
-            for lane in self._lanes.values():
-                lane.pump()
+            self._pump()
 
     def _is_stopping(self) -> bool:
         return self._stopping
@@ -263,56 +256,12 @@ class DeliverRunner:
         self._context.crash_point("after_outcomes")
         self._context.progress()
         self._room.set()
+        self._pump()
+
+    def _pump(self) -> None:
+        """Begins whatever may begin now."""
         for lane in self._lanes.values():
             lane.pump()
-
-    async def _commit_now_and_then(self) -> None:
-        settings = self._settings
-        while True:
-            await asyncio.sleep(settings.commit_interval_ms_min / 1000)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(settings.commit_interval_ms / 1000):
-                    await self._commit_wanted.wait()
-            wanted = self._commit_wanted.is_set()
-            self._commit_wanted.clear()
-            age = time.monotonic() - self._confirmed_at
-            await self._commit(confirm=age > settings.lease_ms / 3000)
-            if wanted:
-                for lane in self._lanes.values():
-                    lane.pump()
-
-    async def _commit(
-        self, *, clean: bool = False, confirm: bool = False, starting: bool = False
-    ) -> None:
-        """Commits what has moved; with ``confirm`` at least something, to renew the lease."""
-        assert self._log is not None
-        began = time.monotonic()
-        moved: dict[str, roles.Committed] = {}
-        states: dict[str, tuple[int, Mark]] = {}
-        for topic, positions in self._positions.items():
-            if not positions.outstanding and not starting:
-                positions.moved_past(self._context.position(topic))
-            state = positions.to_commit(self._log.end, clean)
-            if starting or clean or self._is_worth_it(topic, state):
-                states[topic] = state
-                moved[topic] = roles.Committed(state[0], encode_mark(state[1]))
-        if not moved and confirm:
-            topic, state = next(iter(self._committed.items()))
-            moved[topic] = roles.Committed(state[0], encode_mark(state[1]))
-        if moved:
-            await self._context.commit(moved)
-            self._committed.update(states)
-            self._confirmed_at = began
-            for topic, (_, mark) in states.items():
-                self._positions[topic].committed(mark)
-
-    def _is_worth_it(self, topic: str, state: tuple[int, Mark]) -> bool:
-        """What moved; or a mark that would make a successor read a long tail."""
-        position, mark = self._committed[topic]
-        tail = state[1].outcomes_from - mark.outcomes_from
-        before = (position, mark.send_below, mark.ahead_max)
-        moved = before != (state[0], state[1].send_below, state[1].ahead_max)
-        return moved or tail > TAIL_RECORDS_MAX
 
     async def _sweep(self) -> None:
         """Lets time pass for what cannot be sent: expiry, kill switches."""
@@ -341,17 +290,3 @@ def _rotated(every: list[str], turn: int) -> list[str]:
     cut = turn % half
     critical, normal = every[:half], every[half:]
     return critical[cut:] + critical[:cut] + normal[cut:] + normal[:cut]
-
-
-def _first_offset(topic: str, known: roles.Committed | None, begin: int, end: int) -> int:
-    """Where to go on; refuses a position that the topic never had."""
-    if known is None:
-        return begin
-    if known.offset > end:
-        raise PositionBeyondEndError(
-            f"{topic}: the committed position {known.offset} is beyond its end {end}; the topic was"
-            " emptied or made anew. Reset the group's offsets if that was intended."
-        )
-    if known.offset < begin:
-        log.error("%s: %d deliveries expired unread", topic, begin - known.offset)
-    return max(known.offset, begin)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from streams.agents.deliver_lane import Item
+from streams.agents.deliver_item import Item
 from streams.agents.deliver_log import Finished, Names, Row
 from streams.codec import Codec, DecodeError
 from streams.core.model import Delivery

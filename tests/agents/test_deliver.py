@@ -277,6 +277,25 @@ async def test_a_provider_that_is_away_pauses_its_lane_alone_and_lets_expiry_wor
     assert by_kind["apns", "retry"] < 100, "the breaker did not bounce them all"
 
 
+async def test_a_kill_while_a_provider_is_away_leaves_a_handful_in_doubt(
+    bench: DeliverBench,
+) -> None:
+    apns, *others = bench.deliver.providers
+    away = msgspec.structs.replace(apns, endpoint="https://127.0.0.1:9")
+    count = 600
+    worker = bench.start(providers=(away, *others))
+    await bench.send(delivery(n, "apns", on_ambiguous="give_up") for n in range(count))
+    await bench.answered(20)  # the breaker is open, and hundreds are waiting
+    worker.kill()
+    refused = {o["delivery_id"] for o in await bench.outcomes()}
+    bench.start()
+    await _all_answered(bench, count)
+    outcomes = [o for o in await bench.outcomes() if o["delivery_id"] not in refused]
+    given_up = sum(o["status"] == "ambiguous" for o in outcomes)
+    assert given_up <= 40, "no more than were under way"
+    assert sum(o["status"] == "accepted" for o in outcomes) == len(outcomes) - given_up
+
+
 async def test_wrong_credentials_prune_nothing(bench: DeliverBench, tmp_path: Path) -> None:
     async with provider_servers(tmp_path / "others", Ports(0, 0, 0)) as strangers:
         bench.start(providers=tuple(

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from streams.agents.deliver_lane import Item, Lane
+from streams.agents.deliver_item import Item
+from streams.agents.deliver_lane import Lane
 from streams.agents.deliver_positions import Entry
 from streams.core.model import Delivery
 from streams.sinks.base import Accepted, Answer, Retry

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from streams.agents.deliver_lane import Item
+from streams.agents.deliver_item import Item
 from streams.agents.deliver_log import Names
 from streams.agents.deliver_positions import Entry
 from streams.agents.deliver_records import Writer
