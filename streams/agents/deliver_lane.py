@@ -43,6 +43,7 @@ class Lane:
         self._replaceable: dict[tuple[str, str, str], Item] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_due_s = 0.0
         self._held = False
         """No provider would take the head of a queue when it was last asked."""
         self.waiting = 0
@@ -223,10 +224,18 @@ class Lane:
             yield from queue
 
     def _pump_in(self, for_ms: int) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+        """Asks again then, unless that is planned for sooner: a full provider is asked often."""
         loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(for_ms / 1000, self.pump)
+        due_s = loop.time() + for_ms / 1000
+        if self._timer is not None:
+            if loop.time() <= self._timer_due_s <= due_s:
+                return
+            self._timer.cancel()
+        self._timer, self._timer_due_s = loop.call_later(for_ms / 1000, self._on_timer), due_s
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self.pump()
 
 
 def _collapse_key(delivery: Delivery) -> tuple[str, str, str]:
