@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import decide, end_to_end, thin, thin_rules
+from benchmarks import decide, deliver, end_to_end, thin, thin_rules
 from benchmarks.__main__ import main, measure
 from benchmarks.catalogue import BENCHMARKS
 from benchmarks.report import Options
@@ -49,6 +49,17 @@ def test_end_to_end_answers_on_every_lane(tmp_path: Path) -> None:
         assert figures[f"{lane}_answers"] > 0
         assert figures[f"{lane}_p50_ms"] <= figures[f"{lane}_p99_ms"]
     assert figures["answers_not_accepted"] == 0
+
+
+def test_deliver_sends_through_every_http_sink_and_makes_up_for_an_outage(tmp_path: Path) -> None:
+    options = Options(quick=True, events=200, partitions=2, seconds=3, results=tmp_path)
+    figures = deliver.run(options)
+    for kind in deliver.KINDS:
+        assert figures[f"{kind}_per_second"] > 0
+        assert figures[f"{kind}_cpu_us"] > 0
+    assert figures["outage_deliveries"] >= deliver.OUTAGE_PER_SECOND
+    assert 0 < figures["outage_handed_back"] < figures["outage_deliveries"]
+    assert figures["recovery_seconds"] > 0
 
 
 def test_a_name_that_is_none_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
