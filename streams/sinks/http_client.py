@@ -133,9 +133,7 @@ class HttpTransport:
                 reply = await self._send(connection, request)
             finally:
                 connection.first = None
-                unsent = isinstance(reply, Failure) and not reply.sent
-                # Who waited was not sent either, so what is true of this one is true of them.
-                first.set_result(reply if unsent else None)
+                first.set_result(_of_who_waited(reply))
             return reply
         return await self._send(connection, request)
 
@@ -244,6 +242,19 @@ class HttpTransport:
                 .http2_keep_alive_while_idle(True)
             )
         return builder.build()
+
+
+def _of_who_waited(first: Reply | None) -> Failure | None:
+    """What the end of a connection's first request means for those that waited behind it.
+
+    They were not sent. Where it could not connect or got no answer in time neither would they,
+    one after the other, each for a whole deadline; after anything else the next one tries.
+    """
+    if not isinstance(first, Failure):
+        return None
+    if first.reason == "timeout":
+        return Failure("timeout", sent=False, detail="the connection's first request got no answer")
+    return None if first.sent else first
 
 
 def explain(error: DetailedPyreqwestError) -> Failure:

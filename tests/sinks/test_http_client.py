@@ -207,6 +207,21 @@ async def test_who_waits_for_the_first_that_cannot_connect_was_not_sent_either()
     assert transport._connections == []
 
 
+async def test_who_waits_for_a_first_that_is_not_answered_does_not_wait_again() -> None:
+    async with peer("silence") as (port, seen):
+        transport = HttpTransport("test", QUICK, 100, http2=True)
+        await transport.start()
+        some = HttpRequest(f"http://127.0.0.1:{port}/x", {}, b"body")
+        began = time.monotonic()
+        replies = await asyncio.gather(*(transport.send(some) for _ in range(20)))
+        took_s = time.monotonic() - began
+        await transport.stop()
+    assert len(seen) == 1
+    assert [reply.sent for reply in replies if isinstance(reply, Failure)].count(True) == 1
+    assert all(isinstance(reply, Failure) and reply.reason == "timeout" for reply in replies)
+    assert took_s < 2 * QUICK.request_ms_max / 1000
+
+
 async def test_a_first_request_that_is_cancelled_lets_the_next_one_be_first() -> None:
     async with peer("ok") as (port, seen):
         transport = HttpTransport("test", QUICK, 100, http2=True)
