@@ -243,7 +243,7 @@ class DeliverRunner:
             delivery = self._worker.codec.decode_delivery(record.value)
         except DecodeError as error:
             entry, _ = positions.take(record.offset, "")
-            done = partial(positions.answer, entry)
+            done = partial(positions.leave, entry)
             self._log.put(self._writer.dead(record, error, done))
             return
         entry, standing = positions.take(record.offset, delivery.delivery_id)

@@ -126,6 +126,10 @@ class TopicPositions:
         self._next = position
         self._ranks = 0
         self._durable_rank = 0
+        """Of the last answer that a successor can see."""
+        self._passed_rank = 0
+        self._marked_rank = 0
+        """Last record that the position has passed: now, and when a mark was last made."""
         self._begun_rank = 0
         """Nothing behind this one has begun, here or at the predecessor as far as it was read."""
         self._begun_lately = 0
@@ -180,20 +184,33 @@ class TopicPositions:
 
     def is_inside(self, entry: Entry) -> bool:
         """Whether ``entry`` is inside the widest window: then only commits can be missing."""
-        return entry.rank <= self._durable_rank + self._ahead_max
+        return entry.rank <= max(self._durable_rank, self._passed_rank) + self._ahead_max
 
     def committed(self, mark: Mark) -> None:
         """The mark made last was committed: what it names may be sent."""
         self._send_below = mark.send_below
         self._ahead_allowed = mark.ahead_max
+        self._durable_rank = max(self._durable_rank, self._marked_rank)
 
     def answer(self, entry: Entry, outcome_offset: int) -> None:
         """The answer to ``entry`` is durable."""
         entry.outcome_offset = outcome_offset
         self._durable_rank = max(self._durable_rank, entry.rank)
+        self._pass_on()
+
+    def leave(self, entry: Entry, outcomes_end: int) -> None:
+        """``entry`` has ended durably elsewhere (a dead letter): no outcome says so.
+
+        The window moves for it only with the committed position: a successor cannot see it in
+        the tail of ``outcomes``.
+        """
+        entry.outcome_offset = outcomes_end
+        self._pass_on()
+
+    def _pass_on(self) -> None:
         entries = self._entries
         while entries and entries[0].outcome_offset >= 0:
-            entries.popleft()
+            self._passed_rank = entries.popleft().rank
 
     def moved_past(self, position: int) -> None:
         """Where reading stands: past transaction markers, when nothing is outstanding."""
@@ -205,6 +222,7 @@ class TopicPositions:
         Until ``committed`` is called with the mark, no more begins than the mark covers.
         """
         position = self._entries[0].offset if self._entries else self._next
+        self._marked_rank = self._passed_rank
         ahead = [e.outcome_offset for e in self._entries if e.outcome_offset >= 0]
         in_doubt = any(e.doubtful and e.outcome_offset < 0 for e in self._entries)
         send_below, ahead_max = self._next + self._slack, self._ahead_now()
@@ -219,6 +237,7 @@ class TopicPositions:
         if clean and not in_doubt:
             return position, Mark(outcomes_from, True, 0, position)
         self._ahead_allowed = min(self._ahead_allowed, ahead_max)
+        self._send_below = min(self._send_below, send_below)
         return position, Mark(outcomes_from, False, ahead_max, send_below)
 
     def _ahead_now(self) -> int:

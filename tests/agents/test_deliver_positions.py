@@ -20,6 +20,11 @@ from streams.agents.deliver_positions import (
 )
 
 
+def is_dead(offset: int) -> bool:
+    """Some records cannot be read: they end without an outcome, alone or many in a row."""
+    return offset % 7 == 3 or 40 <= offset < 52
+
+
 class Owners(RuleBasedStateMachine):
     """One topic, its log, the log of outcomes, and owners that come and go."""
 
@@ -70,6 +75,10 @@ class Owners(RuleBasedStateMachine):
     def take(self, count: int) -> None:
         for _ in range(min(count, len(self.untaken))):
             offset = self.untaken.pop(0)
+            if is_dead(offset):
+                entry, _ = self.positions.take(offset, "")
+                self.positions.leave(entry, len(self.outcomes))
+                continue
             entry, standing = self.positions.take(offset, str(offset))
             if standing == "answered":
                 assert offset in self.outcomes
@@ -125,7 +134,8 @@ class Owners(RuleBasedStateMachine):
         self.in_group = (position, encode_mark(mark))
         self.positions.committed(mark)
         for offset in self.log:
-            assert offset >= position or offset in self.outcomes, "nothing unanswered is passed"
+            ended = offset in self.outcomes or is_dead(offset)
+            assert offset >= position or ended, "nothing unanswered is passed"
 
     @rule(sends=st.integers(0, 3))
     def die_while_a_mark_is_being_committed(self, sends: int) -> None:
