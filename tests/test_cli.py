@@ -42,7 +42,8 @@ NO_CLUSTER = {("simulate",), ("capacity",)}
 def test_every_command_of_the_product_is_there() -> None:
     assert {" ".join(path) for path in EVERY} >= {
         "up", "demo", "broker", "worker", "providers", "registry", "topics create",
-        "topics check", "publish", "tail", "preview", "explain", "reconcile", "redrive", "topology",
+        "topics check", "publish", "tail", "preview", "explain", "reconcile", "redrive",
+        "forget", "topology",
         "config check", "config reference", "keys",
     }  # fmt: skip
 

@@ -305,6 +305,15 @@ digest = { mode = "calendar" }
     )
 
 
+def test_a_key_that_can_be_guessed_is_refused_and_not_shown(tmp_path: Path) -> None:
+    assert loaded(tmp_path, MINIMAL).privacy.hash_key == ""
+    key = "sixteen or more!"
+    assert loaded(tmp_path, MINIMAL, FLOWSTATE_PRIVACY__HASH_KEY=key).privacy.hash_key == key
+    (why,) = mistakes(tmp_path, MINIMAL, FLOWSTATE_PRIVACY__HASH_KEY=key[:-1]).values()
+    assert "16 characters" in why
+    assert key[:-1] not in why
+
+
 def test_no_message_shows_a_secret(tmp_path: Path) -> None:
     text = (
         MINIMAL
