@@ -212,3 +212,19 @@ def test_a_due_entry_of_a_forgotten_recipient_is_removed(logic: DecideLogic, cod
     run(logic, store, erasure(codec))
     result = logic.wake(1, [(T0, ME.encode())], T0 + DAY, store, False)
     assert result.due == [Due(ME.encode(), T0, None)]
+
+
+def test_what_was_refused_is_no_dead_letter_after_a_return(
+    logic: DecideLogic, codec: Codec
+) -> None:
+    store = known(logic, codec)
+    run(logic, store, erasure(codec))
+    bad = "no-such-category"
+    records = (
+        normal(codec, "secret", bad),
+        erasure(codec, 10, lifted=True),
+        normal(codec, "new", bad),
+    )
+    (letter,) = outputs(run(logic, store, *records), topics.DEAD_LETTERS)
+    assert b"new" in letter.value
+    assert b"secret" not in letter.value
