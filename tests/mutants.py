@@ -238,6 +238,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "mutants.jsonl")
+    parser.add_argument("--resume", action="store_true", help="Go on where the file ends.")
     parser.add_argument("--module", action="append", help="Only this one; more than once.")
     asked = parser.parse_args()
     modules = asked.module or [p.stem for p in CORE.glob("*.py") if p.stem not in DECLARATIONS]
@@ -247,8 +248,13 @@ def main() -> None:
     hypothesis.settings.register_profile("mutants", derandomize=True, database=None)
     hypothesis.settings.load_profile("mutants")
     options = ["-q", "-p", "no:cacheprovider", "--timeout", "0", "-p", "no:randomly"]
-    with asked.out.open("w") as out:
+    known = asked.out.read_text().splitlines() if asked.resume and asked.out.exists() else []
+    with asked.out.open("a" if asked.resume else "w") as out:
         trial = Trial(order, deadline, out)
+        for line in known:  # The order is the seed's: what was tried is its beginning.
+            tried = json.loads(line)
+            trial.counts[tried["module"], int(tried["killed"])] += 1
+        trial.order = order[len(known) :]
         pytest.main([*options, str(ROOT / "tests" / "core")], plugins=[trial])
     report(order, trial.counts)
 

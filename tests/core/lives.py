@@ -37,7 +37,8 @@ from streams.core.model import (
 )
 from streams.core.policy import Policy
 from tests.core.build import DAY, Person, restarted
-from tests.core.reference_model import Leaves, Reference, Told
+from tests.core.reference.nouns import Leaves, Told
+from tests.core.reference_model import Reference
 
 WITH_TIME = ("held", "digested", "retrying")
 REMARKS = ("destination_removed", "suppression_added", "suppression_lifted")
