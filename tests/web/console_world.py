@@ -160,6 +160,15 @@ class ConsoleWorld:
         self.console = Console(
             settings, self.api, self.engine, CODEC, access, self.ledger, self.looks
         )
+        self.other_port = unused_port()
+        """A second ledger worker, without pages, that has what ``move`` gives it."""
+        self.other = LedgerWeb(
+            ledger_settings,
+            msgspec.structs.replace(self.engine, web_port=self.other_port),
+            self.looks,
+            access,
+        )
+        self.owners = dict.fromkeys(range(PARTITIONS), self.url)
         self.deliver = DeliverPages("s" * 32, is_stream=False)
         self.deliver.show(self.providers, lambda name: False)
         self._servers: list[TestServer] = []
@@ -168,17 +177,20 @@ class ConsoleWorld:
     # -------------------------------------------------------------------------------------- life
 
     async def start(self) -> None:
-        owners = dict.fromkeys(range(PARTITIONS), self.url)
-
         async def known() -> dict[int, str]:
-            return owners
+            return self.owners
 
         await self.ledger.start()
+        await self.other.start()
         self.ledger._owners.all = known  # type: ignore[method-assign]
+        self.other._owners.all = known  # type: ignore[method-assign]
         for number, store in enumerate(self.stores):
             queries = LedgerQueries(store, CODEC)
             self.ledger.take_over(number, queries, lambda: self.ledger_ready)
         await self._serve(self.port, self._ledger_app())
+        other = web.Application()
+        other.add_routes(self.other.routes())
+        await self._serve(self.other_port, other)
         await self._serve(self.decide_port, self._decide_app())
         await self._serve(self.deliver_port, self._deliver_app())
         urls = {
@@ -197,8 +209,16 @@ class ConsoleWorld:
         for server in self._servers:
             await server.close()
         await self.ledger.stop()
+        await self.other.stop()
         for store in self.stores:
             store.close()
+
+    def move(self, partition: int) -> None:
+        """The partition's history goes to the second ledger worker."""
+        self.ledger.give_up(partition)
+        queries = LedgerQueries(self.stores[partition], CODEC)
+        self.other.take_over(partition, queries, lambda: self.ledger_ready)
+        self.owners[partition] = f"http://127.0.0.1:{self.other_port}"
 
     async def _serve(self, port: int, app: web.Application) -> None:
         server = TestServer(app, port=port)

@@ -12,7 +12,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.web.console_world import BODY, EMAIL, ConsoleWorld, running_console
+from streams.partitioning import partition_of_recipient
+from tests.web.console_world import BODY, EMAIL, PARTITIONS, ConsoleWorld, running_console
 
 PLAIN_PAGES = ("/overview", "/search", "/providers", "/partitions", "/tables", "/tables/state")
 HTML = {"Accept": "text/html"}
@@ -156,6 +157,25 @@ async def test_a_ledger_that_catches_up_says_so_with_retry_after(
     assert (answer.status, answer.content_type) == (503, "application/problem+json")
     answer, html = await browser.get("/overview")
     assert "0 of 2 partitions answer" in html
+
+
+async def test_one_address_answers_for_what_other_workers_have(
+    world: ConsoleWorld, session: aiohttp.ClientSession
+) -> None:
+    world.move(partition_of_recipient("ann", PARTITIONS))
+    browser = Browser(session, world.url)
+    for path in ("/recipients/ann", "/recipients/ann/events/e-like", "/search?reason=opted_out"):
+        answer, html = await browser.get(path)
+        assert (answer.status, "e-like" in html) == (200, True), path
+    async with session.get(world.url + "/overview.json") as answer:
+        page = await answer.json()
+    assert (page["events"], page["is_complete"]) == (3, True)
+    looked_at = [what for _, what, _, _ in world.looks.kept]
+    assert looked_at == ["recipient", "notification", "search"], "once, by whoever shows it"
+    world.other.give_up(partition_of_recipient("ann", PARTITIONS))
+    answer, html = await browser.get("/recipients/ann")
+    assert (answer.status, "Retry-After" in answer.headers) == (503, True)
+    assert "not here any more" in html
 
 
 async def test_what_cannot_be_recorded_is_not_shown(
