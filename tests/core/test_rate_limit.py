@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.core.model import Activity, Destination
-from streams.core.policy import Category, LimitRule
+from streams.core.policy import Category, LimitRule, LimitScope, OverLimit
 from streams.core.rate_limit import check, consume, free_at, plan_of
 from tests.core.build import (
     DAY,
@@ -54,6 +55,41 @@ def test_no_window_of_any_alignment_has_more(gaps: list[int], count: int, window
             assert check(activity, [("key", rule)], refusal.free_at_ms - 1) is not None
     for start in sent:
         assert sum(start <= at < start + window_ms for at in sent) <= count
+
+
+@pytest.mark.parametrize("scope", ["recipient", "category", "channel", "destination"])
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 40 * MINUTE), st.sampled_from(("message", "like"))),
+        min_size=1,
+        max_size=25,
+    ),
+    st.integers(1, 3),
+    st.sampled_from(("drop", "defer", "digest")),
+)
+@tries(15)
+def test_whatever_a_limit_counts_no_window_has_more(
+    scope: LimitScope, events: list[tuple[int, str]], count: int, over: OverLimit
+) -> None:
+    """Through the whole decision: what waited for its slot is counted like the rest."""
+    rule = LimitRule(scope, count, HOUR, over)
+    categories = [Category(name, route="all", channels=("push", "email")) for name in
+                  ("message", "like")]  # fmt: skip
+    ana = Person(a_policy(*categories, limits=(rule,)), PHONE, TABLET, MAIL)
+    for number, (gap_ms, category) in enumerate(events):
+        ana.waits_for(gap_ms)
+        ana.gets(f"e{number}", category)
+    ana.waits_for(3 * DAY)
+    counted: dict[str, dict[str, int]] = {}
+    for one in ana.deliveries:
+        name = {"recipient": "", "category": one.category, "channel": one.channel,
+                "destination": one.destination_id}[scope]  # fmt: skip
+        told = one.delivery_id if scope == "destination" else one.notification_id
+        counted.setdefault(name, {})[told] = one.decided_at_ms
+    assert counted, "nothing was ever sent"
+    for sends in counted.values():
+        for start in sends.values():
+            assert sum(start <= at < start + HOUR for at in sends.values()) <= count
 
 
 def test_a_deferred_event_goes_when_a_slot_is_free() -> None:
