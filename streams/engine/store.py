@@ -224,6 +224,15 @@ class PartitionStore:
         except Exception as error:
             raise self._damaged(error) from error
 
+    def purge(self, keys: Iterable[bytes]) -> None:
+        """Takes what was deleted under these keys, and of the due index, off the disk as well.
+
+        RocksDB keeps what was deleted until it has a reason to rewrite a file; this takes a while.
+        """
+        for key in keys:
+            self._db.compact_range(key, key + b"\0")
+        self._db.compact_range(DUE_PREFIX, None)
+
     def size_bytes(self) -> int:
         """Rough size on disk, for the metrics."""
         value = self._db.property_int_value("rocksdb.total-sst-files-size")

@@ -126,6 +126,9 @@ class LedgerStore:
         bucket = self._buckets.get(number)
         if bucket is not None:
             bucket.compact_range(None, None)
+            # The write-ahead log goes when nothing in it is still in memory alone.
+            for each in (*self._buckets.values(), self._database):
+                each.flush()
 
     def rows_about(self, recipient: bytes, limit: int) -> int:
         """How many rows there are about a recipient, counted up to ``limit``."""

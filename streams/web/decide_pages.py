@@ -19,9 +19,10 @@ Invariants: a partition answers only while it is owned and caught up; else the a
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import msgspec
 from aiohttp import web
@@ -58,6 +59,14 @@ from streams.web.table_view import ROWS_MAX, table_page
 PATH = "/v1/state"
 
 Wanted = TypeVar("Wanted")
+
+
+@runtime_checkable
+class Purging(Protocol):
+    """A view on files of its own."""
+
+    def purge(self, keys: Iterable[bytes]) -> None:
+        """Takes what was deleted under these keys off the disk."""
 
 
 class DecideWeb:
@@ -189,7 +198,11 @@ class DecideWeb:
         return _json(RecipientDestinations(recipient_id, found))
 
     async def kept(self, request: web.Request) -> web.Response:
-        """Which parts there are of a recipient, and whether there is the mark ``?mark=HEX``."""
+        """Which parts there are of a recipient, and whether there is the mark ``?mark=HEX``.
+
+        Of somebody who was forgotten nothing is left in the database's files either, once this is
+        answered: RocksDB keeps what was deleted until it next has a reason to rewrite a file.
+        """
         owned, recipient_id = self._place(request)
         try:
             mark = bytes.fromhex(request.query.get("mark", ""))
@@ -200,6 +213,9 @@ class DecideWeb:
         *parts, marked = owned.view.get_many([*keys, tables.FORGOTTEN + mark])
         names = ("profile", "activity", "waiting")
         kept = [name for name, value in zip(names, parts, strict=True) if value is not None]
+        if marked is not None and not kept and isinstance(owned.view, Purging):
+            with owned:  # The partition is not given up meanwhile.
+                await asyncio.to_thread(owned.view.purge, keys)
         return _json(KeptOfRecipient(kept, marked is not None))
 
     async def preview(self, request: web.Request) -> web.Response:

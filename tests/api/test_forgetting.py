@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -65,6 +67,9 @@ async def test_everything_goes_and_what_comes_late_is_refused(client: Client, wo
     status, said = await run(world, "forget", recipient_id)
     assert (status, said.startswith("forgotten")) == (0, True), said
 
+    await eventually(lambda: recipient_id.encode() not in files(world.folder / "state"))
+    assert other.encode() in files(world.folder / "state")
+
     assert await notifications(client, recipient_id) == []
     read = await client.ask("GET", path(recipient_id))
     assert read.json["preferences"]["zone"] == "UTC"
@@ -104,6 +109,14 @@ async def test_everything_goes_and_what_comes_late_is_refused(client: Client, wo
     status, said = await run(world, "forget", recipient_id, "--lift")
     assert status == 0, said
     await register(client, recipient_id)
+
+
+def files(folder: Path) -> bytes:
+    found = b""
+    for file in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):  # the databases are open, and go on
+            found += file.read_bytes() if file.is_file() else b""
+    return found
 
 
 async def time_passes(world: World, recipient_id: str) -> None:

@@ -44,6 +44,26 @@ def test_scan_is_ordered_bounded_and_starts_after(store: PartitionStore) -> None
     assert store.scan(b"x", None, 10) == []
 
 
+def test_what_is_purged_is_no_longer_on_the_disk(
+    store: PartitionStore, memory: SharedMemory
+) -> None:
+    name = b"somebody whose name is long enough to be found"
+    others = [(b"p%05d" % n, b"x" * 100) for n in range(2_000)]
+    store.write([*others, (b"p" + name, b"1")], [Due(name, None, 77)], Followed(TOPIC, 1))
+    store._db.flush()
+    store.write([(b"p" + name, None)], [Due(name, 77, None)], Followed(TOPIC, 2))
+    assert name in files(store.folder)
+    store.purge([b"p" + name])
+    assert store.get_many([b"p" + name, b"p00007"]) == [None, b"x" * 100]
+    store.close()
+    assert PartitionStore(store.folder, memory).open() is None
+    assert name not in files(store.folder)
+
+
+def files(folder: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
+
+
 def test_due_times_are_found_oldest_first_up_to_now(store: PartitionStore) -> None:
     due = [Due(b"late", None, 300), Due(b"b", None, 100), Due(b"a", None, 100)]
     store.write([], due, Followed(TOPIC, 1))
