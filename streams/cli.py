@@ -75,8 +75,9 @@ def main() -> None:
 def up(**options: Any) -> None:
     """Run everything here, with its own Kafka, until Ctrl-C.
 
-    Broker, schema registry, stand-in providers and all roles. Data stays from one run to the
-    next. With --bootstrap, Kafka is yours and only the rest is started.
+    Broker, schema registry, stand-in providers and all roles, with the pages for people at
+    http://127.0.0.1:6066. Data stays from one run to the next. With --bootstrap, Kafka is yours
+    and only the rest is started.
 
     \b
     Example:
@@ -100,7 +101,7 @@ def demo(**options: Any) -> None:
 
     Preferences and addresses for 1,899 members, then the trace through a stock Avro producer,
     on stream time; then the books are balanced: accepted = ended + open, remainder 0. Exits
-    with 1 if anything does not add up.
+    with 1 if anything does not add up. With --keep the pages stay up, to see any event explained.
 
     \b
     Example:

@@ -12,7 +12,7 @@ from streams.web.console.charts import Series
 from streams.web.console.fleet import Fleet, FleetStatus
 from streams.web.console.page import Page, Visit
 from streams.web.deliver_pages import DeliverStatus, ProviderStatus
-from streams.web.rolling import MINUTE_MS, added, percentile_ms
+from streams.web.rolling import MINUTE_MS, Window, added, percentile_ms
 
 WORST = ("closed", "half_open", "open")
 CHART_MINUTES = 60
@@ -57,7 +57,7 @@ class ProviderDocument(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LatencyDocument(msgspec.Struct, frozen=True):
-    """From the event's append to a provider's yes, over the last hour."""
+    """From the event's append to a provider's yes."""
 
     priority: str
     count: int
@@ -75,6 +75,8 @@ class ProvidersDocument(msgspec.Struct, frozen=True, kw_only=True):
     silent_workers: list[str]
     providers: list[ProviderDocument]
     latencies: list[LatencyDocument]
+    """Over the last hour, by priority."""
+    latencies_day: list[LatencyDocument]
     times_ms: list[int]
     accepted: list[Series]
     """Accepted a minute, by provider."""
@@ -124,7 +126,8 @@ def document_of(fleet: FleetStatus) -> ProvidersDocument:
         since_ms=min((one.since_ms for one in said), default=None),
         silent_workers=[worker.url for worker in workers if worker.deliver is None],
         providers=[_provider(name, its, said) for name, its in sorted(by_name.items())],
-        latencies=_latencies(said),
+        latencies=_latencies([one.hour for one in said]),
+        latencies_day=_latencies([one.day for one in said]),
         times_ms=times_ms,
         accepted=_series(said, times_ms, "accepted"),
         failed=_series(said, times_ms, "other"),
@@ -191,8 +194,8 @@ def _per_second(name: str, said: list[DeliverStatus]) -> float:
     return round(total, 1)
 
 
-def _latencies(said: list[DeliverStatus]) -> list[LatencyDocument]:
-    merged = added(times for one in said for times in one.hour.event_times)
+def _latencies(windows: list[Window]) -> list[LatencyDocument]:
+    merged = added(times for window in windows for times in window.event_times)
     return [
         LatencyDocument(
             priority, sum(counts), percentile_ms(counts, 0.5), percentile_ms(counts, 0.95),

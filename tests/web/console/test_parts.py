@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streams.engine.pages import PartitionStatus, WorkerStatus
 from streams.ledger.documents import Count
 from streams.ledger.rows import DAY_MS, HOUR_MS
-from streams.web.console import charts, formats, render
+from streams.web.console import charts, formats, partitions, render
 from streams.web.console.charts import Series, Step
-from streams.web.console.fleet import FleetStatus
+from streams.web.console.fleet import FleetStatus, Worker
 from streams.web.console.masking import HIDDEN, masked
 from streams.web.console.overview import page_of
 from streams.web.console.providers import document_of
@@ -76,6 +77,37 @@ def test_masking_goes_to_any_depth_and_keeps_names() -> None:
     assert masked(value) == {
         "a": [{"address": HIDDEN, "n": 1}], "data": {"text": HIDDEN}, "key": "", "zone": "UTC",
     }  # fmt: skip
+
+
+def test_every_partition_of_every_role_is_on_the_page_whoever_answers() -> None:
+    restoring = PartitionStatus(
+        partition=0, is_standby=False, state="restoring", restored=50, restore_end=200,
+        lag={"normal": 5, "bulk": 2},
+    )  # fmt: skip
+    warm = PartitionStatus(
+        partition=0, is_standby=True, state="standby", restored=190, restore_end=200
+    )
+    fleet = FleetStatus(
+        at_ms=DAY0,
+        workers=[
+            Worker(role="decide", url="http://a", announced=[0], status=_worker(restoring)),
+            Worker(role="decide", url="http://b", announced=[], status=_worker(warm)),
+            Worker(role="ledger", url="http://c", announced=[1], status=None),
+        ],
+    )
+    page = partitions.document_of(fleet, 2)
+    found = {(one.role, one.partition): one for one in page.partitions}
+    assert len(found) == 6
+    first = found["decide", 0]
+    assert (first.owner, first.lag, first.restore_percent) == ("http://a", 7, 25)
+    assert [(one.worker, one.behind) for one in first.standbys] == [("http://b", 10)]
+    assert (found["decide", 1].state, found["decide", 1].owner) == ("no owner", None)
+    assert (found["ledger", 1].state, found["ledger", 1].owner) == ("silent", "http://c")
+    assert [one.answers for one in page.workers] == [True, True, False]
+
+
+def _worker(*details: PartitionStatus) -> WorkerStatus:
+    return WorkerStatus(role="decide", ready=True, details=list(details))
 
 
 @pytest.mark.parametrize(("hours", "slot_ms"), [(24, HOUR_MS), (168, DAY_MS)])
