@@ -48,7 +48,7 @@ def config_of(spec: TopicSpec, stream_time: bool, written_by_engine: bool = True
         "retention.ms": str(retention_ms),
         "max.message.bytes": str(LARGE_RECORD_BYTES if written_by_engine else 1 << 20),
     }
-    if spec.cleanup == "compact":
+    if spec.cleanup == "compact" and not stream_time:
         # What was replaced or deleted must go some day even where little is written.
         config["max.compaction.lag.ms"] = str(COMPACTED_WITHIN_HOURS * HOUR_MS)
     if stream_time:
