@@ -15,7 +15,7 @@ from benchmarks.__main__ import main, measure
 from benchmarks.catalogue import BENCHMARKS
 from benchmarks.report import Options
 
-pytestmark = [pytest.mark.broker, pytest.mark.slow]
+pytestmark = [pytest.mark.broker, pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 def test_decide_and_its_twin(tmp_path: Path) -> None:
