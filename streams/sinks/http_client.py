@@ -3,12 +3,7 @@
 pyreqwest (Rust's reqwest and hyper underneath) was the fastest of those measured against a real
 HTTP/2 server, by a factor of 1.6 in rate and 1.8 in CPU, and gives flow-control credit back.
 
-Its exception *classes* do not say whether a request was written: a reset after the request is a
-``ConnectError`` and a deadline missed while waiting for the answer is a ``ConnectTimeoutError``.
-The list of causes does, so that is what is read here (``tests/sinks/test_http_client.py`` pins it).
-Only two things are taken as "never processed": a failure to connect, and HTTP/2's own statement
-(REFUSED_STREAM, or GOAWAY for streams above the last one it took: RFC 9113 §6.8, §8.7). hyper has
-then already tried again on its own, which is safe for the same reason. All else is ambiguous.
+What its failures mean is in ``http_failures.py``.
 
 Invariants: every request ends within ``request_ms_max``, or, if the client itself loses it, five
 seconds later; no redirect is followed; no proxy of the environment is used; at most
@@ -27,20 +22,15 @@ from datetime import timedelta
 from typing import Any
 
 from pyreqwest.client import Client, ClientBuilder
-from pyreqwest.exceptions import BuilderError, DetailedPyreqwestError, RequestTimeoutError
+from pyreqwest.exceptions import DetailedPyreqwestError
 
 from streams.sinks.base import Failure, HttpRequest, Reply, Response
+from streams.sinks.http_failures import explain, of_who_waited
 from streams.sinks.settings import HttpSettings
 
 RETIRED_MAX = 4
 """Replaced connections that may still be finishing; beyond it the oldest is closed."""
 WANTED_HEADERS = ("retry-after",)
-
-NEVER_CONNECTED = "client error (Connect)"
-REFUSED = (
-    "stream error received: refused stream before processing any application logic",
-    "connection error received: not a result of an error",
-)
 
 LOST_MS = 5_000
 """A request that is so late beyond its deadline has been lost inside the client."""
@@ -133,7 +123,7 @@ class HttpTransport:
                 reply = await self._send(connection, request)
             finally:
                 connection.first = None
-                first.set_result(_of_who_waited(reply))
+                first.set_result(of_who_waited(reply))
             return reply
         return await self._send(connection, request)
 
@@ -242,31 +232,3 @@ class HttpTransport:
                 .http2_keep_alive_while_idle(True)
             )
         return builder.build()
-
-
-def _of_who_waited(first: Reply | None) -> Failure | None:
-    """What the end of a connection's first request means for those that waited behind it.
-
-    They were not sent. Where it could not connect or got no answer in time neither would they,
-    one after the other, each for a whole deadline; after anything else the next one tries.
-    """
-    if not isinstance(first, Failure):
-        return None
-    if first.reason == "timeout":
-        return Failure("timeout", sent=False, detail="the connection's first request got no answer")
-    return None if first.sent else first
-
-
-def explain(error: DetailedPyreqwestError) -> Failure:
-    """What an exception of pyreqwest says about the request."""
-    causes = [str(cause["message"]) for cause in error.details.get("causes") or ()]
-    detail = causes[-1] if causes else error.message
-    if isinstance(error, BuilderError):
-        return Failure("protocol", sent=False, detail=detail)
-    if NEVER_CONNECTED in causes:
-        return Failure("connect", sent=False, detail=detail)
-    if detail in REFUSED:
-        return Failure("reset", sent=False, detail=detail)
-    if isinstance(error, RequestTimeoutError):
-        return Failure("timeout", sent=True, detail=detail)
-    return Failure("reset", sent=True, detail=detail)
