@@ -37,13 +37,12 @@ TTL_MS_MIN, TTL_MS_MAX = 20_000, 604_800_000
 THROTTLED_RETRY_MS = 1_000
 UNKNOWN_RETRY_MS = 30_000
 
-THROTTLED = frozenset({1})  # Throttled: faster than the account allows
+THROTTLED = frozenset({1, 1000})  # Throttled: faster than the account allows
 UNAVAILABLE = frozenset({5})  # Internal Error
 # Invalid Credentials; Partner Account Barred; Invalid Signature.
 CREDENTIALS = frozenset({4, 8, 14})
 QUOTA = frozenset({9})  # Partner Quota Violation: no credit left, for everyone
 UNREACHABLE = {
-    6: "invalid_number",  # Invalid Message: mostly a number that is none
     7: "number_barred",  # Number Barred
     34: "unreachable_number",  # Unroutable
     1050: "number_barred",  # the same in newer error codes: permanent
@@ -51,6 +50,7 @@ UNREACHABLE = {
 REJECTED = {
     2: "missing_parameter",
     3: "invalid_parameter",
+    6: "invalid_message",  # "unable to process", perhaps for the number: too little to remove it for
     10: "too_many_binds",
     11: "account_not_enabled",
     12: "message_too_long",

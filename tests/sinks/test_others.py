@@ -100,6 +100,16 @@ def test_vonage_is_accepted_whole_or_in_doubt() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [("1000", Retry), ("1050", Unregistered), ("6", Rejected), ("9", Retry), ("77", Retry)],
+)
+def test_vonage_statuses(status: str, kind: type) -> None:
+    reply = json_reply(200, {"messages": [{"status": status}]})
+    outcome = Vonage(VonageSettings()).classify(delivery(1, "sms"), reply, NOW_MS)
+    assert isinstance(outcome, kind)
+
+
 def test_mail_has_one_click_unsubscribe_covered_by_dkim() -> None:
     settings = SmtpSettings(
         dkim_selector="s1", dkim_domain="example.com", private_key_pem=rsa_pem(),
