@@ -50,7 +50,7 @@ UNREACHABLE = {
 REJECTED = {
     2: "missing_parameter",
     3: "invalid_parameter",
-    6: "invalid_message",  # "unable to process", perhaps for the number: too little to remove it for
+    6: "invalid_message",  # "unable to process": too little to remove a number for
     10: "too_many_binds",
     11: "account_not_enabled",
     12: "message_too_long",
