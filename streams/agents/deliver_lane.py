@@ -12,7 +12,8 @@ Other recipients pass one that waits. The kinds of one channel (apns, fcm, webpu
 their own: they are different devices, and no order exists between devices.
 
 Invariants: every delivery that is added is finished exactly once, unless the lane is abandoned;
-at most one is under way for a recipient; ``finish`` is called on the event loop, never twice.
+at most one is under way for a recipient; a queue is in the order of its topic; ``finish`` is called
+on the event loop, never twice.
 """
 
 from __future__ import annotations
@@ -187,10 +188,20 @@ class Lane:
         self._host.finish(item, answer)
 
     def _let_next(self, recipient: str) -> None:
-        """The recipient's next may go: critical ones first, else in order."""
-        behind = [item for item in self._behind.pop(recipient) if not item.finished]
-        for item in reversed(behind):
-            self._queue_of(item).appendleft(item)
+        """The recipient's next may go: critical ones first, else in order.
+
+        Each goes back to its place and not to the front: a window is counted from the last answer,
+        so a late one at the head of the queue would be outside it, with those that could move it
+        on stuck behind.
+        """
+        for item in self._behind.pop(recipient):
+            if item.finished:
+                continue
+            queue = self._queue_of(item)
+            place = 0
+            while place < len(queue) and queue[place].entry.rank < item.entry.rank:
+                place += 1
+            queue.insert(place, item)
 
     def _set_aside(self, item: Item, for_ms: int) -> None:
         """Only this destination has to wait: its recipient's others wait behind it."""

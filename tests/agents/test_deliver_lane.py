@@ -28,6 +28,7 @@ class Host:
         self.finished: list[tuple[int, str]] = []
         self.killed: set[str] = set()
         self.closed = False
+        self.window = 1_000
         self.owns = True
         self.errors: list[BaseException] = []
 
@@ -38,7 +39,7 @@ class Host:
         return self.owns
 
     def may_begin(self, item: Item) -> bool:
-        return not self.closed
+        return not self.closed and item.entry.rank <= self.window
 
     def begins(self, item: Item) -> None:
         assert self.may_begin(item)
@@ -127,6 +128,24 @@ async def test_a_recipient_s_next_waits_for_the_answer_others_pass(set_up: Setti
     await set_up.sender.answer(2)
     await set_up.began(1, 3, 2, 4)
     assert set_up.host.finished == [(1, "later"), (2, "accepted")]
+
+
+async def test_what_waited_behind_goes_back_to_its_place(set_up: Setting) -> None:
+    """At the front, a late one outside the window would keep those before it from moving it on."""
+    for which, recipient in ((1, "one"), (2, "two"), (3, "two"), (4, "three"), (5, "one")):
+        set_up.add(which, recipient_id=recipient)
+    set_up.lane.pump()
+    await eventually(lambda: set_up.sender.began == [1, 2, 4], 5)
+    set_up.host.window = 2
+    await set_up.sender.answer(2)
+    await set_up.sender.answer(1)
+    await eventually(lambda: len(set_up.host.finished) == 2, 5)
+    set_up.host.window = 3
+    set_up.lane.pump()
+    await eventually(lambda: set_up.sender.began == [1, 2, 4, 3], 5)
+    set_up.host.window = 5
+    set_up.lane.pump()
+    await eventually(lambda: set_up.sender.began == [1, 2, 4, 3, 5], 5)
 
 
 async def test_what_is_critical_goes_first_also_behind_the_same_recipient(set_up: Setting) -> None:
