@@ -106,7 +106,8 @@ def _decode(body: bytes, kind: type[Document], url: str) -> Document:
 
 def _why(body: bytes) -> str:
     try:
-        return str(msgspec.json.decode(body)["error"])
+        said = msgspec.json.decode(body)
+        return str(said["error"] if "error" in said else said["detail"])
     except (msgspec.DecodeError, KeyError, TypeError):
         return body[:200].decode(errors="replace")
 

@@ -5,7 +5,8 @@ who                                    how they show it
 =====================================  ===========================================================
 a machine                              ``Authorization: Bearer KEY``
 a person in a browser                  a session cookie, begun with a key at ``/login``
-another worker, or the command line    the shared ``internal_secret``
+another worker, or the command line    the shared ``internal_secret``; where there is none, that it
+                                       passes a question on, from this machine
 anybody on this machine                nothing, as long as no key was ever made
 =====================================  ===========================================================
 
@@ -27,7 +28,7 @@ from aiohttp import web
 from streams.api.keys import OPEN_KEY, SCOPES, ApiKey, KeyRing, Scope
 from streams.api.problems import refuse
 from streams.ledger.directory import SECRET_HEADER
-from streams.web.internal import is_this_machine, is_worker
+from streams.web.internal import HOP_HEADER, is_this_machine, is_worker
 from streams.web.sessions import Sessions
 
 SESSION_COOKIE = "flowstate_session"
@@ -87,6 +88,8 @@ class Access:
         """Who asks; ``None`` for nobody that we know. Raises 403 to other machines without keys."""
         if SECRET_HEADER in request.headers:
             return Asker(WORKER_KEY, "worker") if is_worker(request, self._secret) else None
+        if HOP_HEADER in request.headers and not self._secret and is_this_machine(request):
+            return Asker(WORKER_KEY, "worker")
         if not self.has_keys:
             if not is_this_machine(request):
                 raise refuse("forbidden", _OPEN_ON_ONE_MACHINE)

@@ -12,6 +12,7 @@ from streams.api import keys
 from streams.api.problems import ProblemError
 from streams.ledger.directory import SECRET_HEADER
 from streams.web.access import SESSION_COOKIE, Access
+from streams.web.internal import HOP_HEADER
 from streams.web.sessions import Sessions
 
 NOW = 1_700_000_000_000
@@ -88,6 +89,15 @@ def test_what_was_closed_is_never_open_again(tmp_path: Path) -> None:
     assert guard.has_keys
     path.unlink()
     assert guard.asker(asked()) is None
+
+
+def test_without_a_secret_a_worker_is_known_by_its_machine(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    keys.create(path, "ann", ("read",), NOW)
+    shown = {HOP_HEADER: "1"}
+    assert access(path).require(asked(**shown), "read").how == "worker"
+    assert access(path).asker(asked("10.0.0.9", **shown)) is None
+    assert access(path, "s" * 32).asker(asked(**shown)) is None
 
 
 def test_a_worker_shows_the_secret() -> None:
