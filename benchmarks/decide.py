@@ -118,6 +118,7 @@ async def measure(options: Options) -> Figures:
             twin = await full_faust.measure(stand, few, max(1, recipients * few // events))
             found |= {f"twin_{name}": value for name, value in twin.items()}
             found["ratio_to_twin"] = found["events_per_second"] / twin["events_per_second"]
+            found["cpu_ratio_to_twin"] = twin["cpu_s_per_100_000"] / found["cpu_s_per_100_000"]
     return found
 
 

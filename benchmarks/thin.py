@@ -120,11 +120,15 @@ async def measure(options: Options) -> Figures:
             say("the bare protocol")
             found |= prefixed("bare", await on_bare(stand, events), shown)
             found["ratio_to_bare"] = found["events_per_second"] / found["bare_events_per_second"]
+            found["cpu_ratio_to_bare"] = (
+                found["bare_cpu_s_per_100_000"] / found["cpu_s_per_100_000"]
+            )
             say("ordinary Faust")
             few = min(events, FAUST_EVENTS_MAX)
             twin = await on_faust(stand, few, max(1, recipients * few // events))
             found |= prefixed("faust", twin, shown)
             found["ratio_to_faust"] = found["events_per_second"] / twin["events_per_second"]
+            found["cpu_ratio_to_faust"] = twin["cpu_s_per_100_000"] / found["cpu_s_per_100_000"]
     return found
 
 
