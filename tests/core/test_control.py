@@ -113,6 +113,14 @@ def test_a_cell_that_cannot_be_chosen_forbids_more_never_less(name: str, scope: 
     assert [each.scope for each in heard.state.profile.suppressions] == [scope]
 
 
+@pytest.mark.parametrize("name", ["cells:message/email", "bell:message/email", "e-mail", ":"])
+def test_what_is_not_understood_is_everything(name: str) -> None:
+    ana = Person(a_policy(), PHONE)
+    heard = ana.hears("unsubscribed", name=name)
+    assert [each.scope for each in heard.state.profile.suppressions] == ["all"]
+    assert heard.state.profile.preferences.cells == {}
+
+
 def test_a_change_made_from_other_preferences_is_refused() -> None:
     ana = Person(a_policy())
     first = version_of(ana.state.profile.preferences)

@@ -6,7 +6,14 @@ import pytest
 from msgspec.structs import replace
 
 from streams.core.model import Channel, Delivery, Destination, QuietWindow, Status
-from streams.core.policy import Bounds, Category, DigestRule, LimitRule, RetryRule
+from streams.core.policy import (
+    Bounds,
+    Category,
+    DigestRule,
+    LimitRule,
+    QuietAction,
+    RetryRule,
+)
 from tests.core.build import (
     DAY,
     HOUR,
@@ -172,6 +179,29 @@ def test_every_rule_is_asked_again(status: Status, what: str, verdict: str) -> N
     ana.waits_for(HOUR)
     assert ana.verdicts[-1] == f"{verdict} {what}"
     assert len(ana.deliveries) == 1
+
+
+@pytest.mark.parametrize(
+    ("action", "verdict"),
+    [
+        ("downgrade", "delivering retried"),
+        ("digest", "retrying quiet_hours"),
+        ("hold", "retrying quiet_hours"),
+        ("drop", "dropped quiet_hours"),
+    ],
+)
+def test_a_retry_by_night_goes_only_where_the_night_is_downgraded_to(
+    action: QuietAction, verdict: str
+) -> None:
+    category = Category(
+        "message", channels=("email",), quiet_action=action, downgrade_to=("email",)
+    )
+    night = (QuietWindow(22 * 60, 8 * 60),)
+    ana = Person(a_policy(category), MAIL, now_ms=at("2026-03-10 21:59"), quiet_hours=night)
+    ana.gets("e1")
+    ana.answers(ana.deliveries[0], "retry", retry_after_ms=5 * MINUTE)
+    ana.waits_for(HOUR)
+    assert ana.verdicts[-1] == verdict
 
 
 def test_a_retry_waits_for_the_morning_and_keeps_its_number() -> None:

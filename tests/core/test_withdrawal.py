@@ -6,6 +6,7 @@ import pytest
 
 from streams.core.model import Event, EventInput, QuietWindow
 from streams.core.policy import Bounds, Category, DigestRule
+from streams.core.validate import fault_of
 from tests.core.build import DAY, HOUR, MAIL, MINUTE, PHONE, T0, Person, a_policy, at
 
 LATE_LANE_MS = 5 * MINUTE
@@ -89,6 +90,18 @@ def test_what_cannot_be_used_is_a_dead_letter(fields: dict[str, object], reason:
     assert letter.reason == reason
     assert letter.source is not None
     assert not ana.sent
+
+
+@pytest.mark.parametrize(
+    "field", ["recipient_id", "actor_id", "collapse_key", "supersedes", "campaign"]
+)
+def test_each_id_is_bounded_by_itself(field: str) -> None:
+    for length, is_usable in ((256, True), (257, False)):
+        ids = {"event_id": "e", "recipient_id": "r", field: "x" * length}
+        event = Event(category="message", created_at_ms=T0, **ids)  # type: ignore[arg-type]
+        found = fault_of(event, a_policy(), T0)
+        expected = None if is_usable else {"field": field, "limit": "256"}
+        assert (found and found.inputs) == expected
 
 
 @pytest.mark.parametrize("text", ["x" * 256, "é" * 128])
