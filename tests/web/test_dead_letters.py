@@ -15,8 +15,8 @@ from streams.codec import Codec
 from streams.core.model import struct_to_dict
 from streams.engine.settings import EngineSettings
 from streams.redrive import Again
-from streams.web.console import dead_letters
-from streams.web.console.dead_letters import DeadLetterLog
+from streams.web.console import redriving
+from streams.web.console.dead_letter_log import DeadLetterLog
 from tests.commands.test_redrive import DELIVERY, letter
 from tests.conftest import KafkaTopics, RunningBroker
 from tests.web.console_world import ConsoleWorld, running_console
@@ -92,7 +92,7 @@ async def world(
     lost = letter(topic="deliveries.sms", reason="bad_magic")
     await fill(broker.bootstrap, log[1], [letter(), exhausted, lost])
     async with running_console(tmp_path) as running:
-        running.console._letters._log = log[0]
+        running.console._letters.log = log[0]
         yield running
 
 
@@ -105,7 +105,7 @@ async def test_a_letter_is_tried_again_after_a_second_look(
         sent.extend(records)
         return len(records)
 
-    monkeypatch.setattr(dead_letters, "send_again", keep)
+    monkeypatch.setattr(redriving, "send_again", keep)
     jar = aiohttp.CookieJar(unsafe=True)
     async with aiohttp.ClientSession(world.url, cookie_jar=jar) as session:
         async with session.get("/dead-letters", headers={"Accept": "text/html"}) as answer:

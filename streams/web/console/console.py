@@ -26,6 +26,7 @@ from streams.ledger.looks import LookLog
 from streams.web.access import Access, access_of
 from streams.web.console import formats
 from streams.web.console.asking import Asking
+from streams.web.console.dead_letter_log import DeadLetterLog
 from streams.web.console.dead_letters import DeadLetterPages
 from streams.web.console.fleet import Fleet
 from streams.web.console.frame import Frame, PageMetrics
@@ -37,6 +38,7 @@ from streams.web.console.page import Page
 from streams.web.console.partitions import PartitionPages
 from streams.web.console.providers import ProviderPages
 from streams.web.console.recipient import RecipientPages
+from streams.web.console.redriving import Redriving
 from streams.web.console.search import SearchPages
 from streams.web.console.table_pages import TablePages
 from streams.web.ledger_pages import LedgerWeb
@@ -73,7 +75,9 @@ class Console:
         self._live = Live(frame)
         self._login = Login(frame)
         asking = Asking(ledger, self._states, looks, engine.partitions)
-        self._letters = DeadLetterPages(settings, engine, asking, frame, codec)
+        self._log = DeadLetterLog(engine, engine.partitions)
+        self._letters = DeadLetterPages(settings, asking, self._log, codec)
+        self._redriving = Redriving(self._letters, engine, frame, codec)
         groups = (
             OverviewPages(asking, self._fleet, ledger.hours_max),
             SearchPages(asking, settings.rows_max),
@@ -97,7 +101,7 @@ class Console:
     async def stop(self) -> None:
         """Ends live pages and closes everything."""
         self._live.stop()
-        await self._letters.stop()
+        await self._log.stop()
         await self._fleet.stop()
         await self._states.stop()
 
@@ -114,7 +118,7 @@ class Console:
 
     def routes(self) -> list[web.RouteDef]:
         """Everything that is served."""
-        found = [*self._login.routes(), *self._letters.routes()]
+        found = [*self._login.routes(), *self._redriving.routes()]
         for page in self.pages:
             handler = self._frame.handler(page)
             found.append(web.get(page.path, handler))
