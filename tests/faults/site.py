@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import signal
 import sys
 import time
 import tomllib
@@ -21,14 +20,11 @@ from typing import Any
 
 import aiohttp
 import msgspec
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from streams import settings, topics
 from streams.codec import Codec
 from streams.configuration.shape import table_of
-from streams.core.state_codec import due_of_waiting
 from streams.engine.topics_admin import create_topics
 from streams.local.authority import identity
 from streams.local.broker import EmbeddedBroker
@@ -39,9 +35,10 @@ from streams.local.toml_text import merged, toml_text
 from streams.simulation.checks import all_checks, books, repeat_counts
 from streams.simulation.evidence import Allowance, Evidence, Reception
 from streams.simulation.replay import Replay
-from streams.tables import WAITING
 from tests.eventually import eventually
+from tests.faults import reading
 from tests.faults.load import Load
+from tests.faults.worker import Worker
 
 PARTITIONS = 4
 PROVIDERS = ("apns", "twilio", "smtp", "webhook")
@@ -52,45 +49,6 @@ SOON_MS = 120_000
 """A timer that is due later than this is not waited for."""
 STALE_MS = 30_000
 SEND_MS = 15_000
-
-
-class Worker:
-    """One worker process."""
-
-    def __init__(
-        self, name: str, role: str, process: ManagedProcess, port: int, environment: dict[str, str]
-    ) -> None:
-        self.environment = environment
-        self.name = name
-        self.role = role
-        self.process = process
-        self.url = f"http://127.0.0.1:{port}"
-
-    @property
-    def alive(self) -> bool:
-        return self.process.returncode is None
-
-    def signal(self, number: signal.Signals) -> None:
-        self.process.signal(number)
-
-    def kill(self) -> None:
-        """SIGKILL, and its end."""
-        self.process.kill()
-
-    async def ended(self, deadline_s: float = 60.0) -> int:
-        """Its status, once it has ended by itself."""
-        await eventually(lambda: not self.alive, deadline_s)
-        status = self.process.returncode
-        assert status is not None
-        return status
-
-    async def stop(self) -> int:
-        """SIGTERM, and its end."""
-        self.signal(signal.SIGTERM)
-        return await self.ended()
-
-    def log(self) -> str:
-        return self.process.output()
 
 
 class Finding(msgspec.Struct):
@@ -249,16 +207,7 @@ class Site:
 
     async def decided(self) -> dict[int, int]:
         """Partition -> end of ``decisions``."""
-        consumer = AIOKafkaConsumer(
-            bootstrap_servers=self.broker.bootstrap, isolation_level="read_committed"
-        )
-        await consumer.start()
-        try:
-            places = [TopicPartition(topics.DECISIONS, number) for number in range(PARTITIONS)]
-            ends = await consumer.end_offsets(places)
-            return {tp.partition: end for tp, end in ends.items()}
-        finally:
-            await consumer.stop()
+        return await reading.ends(self.broker.bootstrap, topics.DECISIONS, PARTITIONS)
 
     async def running_again(self, since: float, deadline_s: float = 120.0) -> float:
         """Seconds since ``since`` (monotonic) until every partition decides; needs a load."""
@@ -294,7 +243,7 @@ class Site:
                 await self._until_rest(reader, deadline)
             evidence = await self.evidence()
             soon_ms = time.time_ns() // 1_000_000 + self.ahead_ms + SOON_MS
-            at_rest = not books(evidence).still_open and not will_wake(evidence, soon_ms)
+            at_rest = not books(evidence).still_open and not reading.will_wake(evidence, soon_ms)
             # What moved while it was read is not in all of it.
             still = len(evidence.receptions) == len(self.receptions())
             if (at_rest and still) or time.monotonic() > deadline:
@@ -317,14 +266,8 @@ class Site:
     async def evidence(self) -> Evidence:
         """Everything that is in the log and in the providers' ledger now."""
         receptions = self.receptions()
-        records = await self._read_everything()
-        admin = AIOKafkaAdminClient(bootstrap_servers=self.broker.bootstrap)
-        await admin.start()
-        try:
-            found = await admin.list_consumer_group_offsets("flowstate-decide")
-        finally:
-            await admin.close()
-        taken = {tp: position.offset for tp, position in found.items()}
+        records = await reading.everything(self.broker.bootstrap, PARTITIONS)
+        taken = await reading.taken(self.broker.bootstrap)
         return Evidence(
             records, taken, receptions, self.settings.policy, self.codec, PARTITIONS,
             Allowance(self.stale_ms, self.send_ms),
@@ -335,38 +278,6 @@ class Site:
         path = self.folder / "provider" / "received.jsonl"
         lines = path.read_bytes().splitlines() if path.exists() else []
         return [msgspec.json.decode(line, type=Reception) for line in lines]
-
-    async def _read_everything(self) -> dict[tuple[str, int], list[Any]]:
-        consumer = AIOKafkaConsumer(
-            bootstrap_servers=self.broker.bootstrap,
-            isolation_level="read_committed",
-            enable_auto_commit=False,
-            fetch_max_wait_ms=50,
-        )
-        await consumer.start()
-        records: dict[tuple[str, int], list[Any]] = {}
-        try:
-            places = [
-                TopicPartition(spec.name, number)
-                for spec in topics.SPECS
-                for number in range(1 if spec.partitions == "one" else PARTITIONS)
-            ]
-            ends = await consumer.end_offsets(places)
-            begins = await consumer.beginning_offsets(places)
-            wanted = [tp for tp in places if ends[tp] > begins[tp]]
-            consumer.assign(wanted)
-            for tp in wanted:
-                consumer.seek(tp, begins[tp])
-            waiting = set(wanted)
-            while waiting:
-                for tp, batch in (await consumer.getmany(timeout_ms=200)).items():
-                    records.setdefault((tp.topic, tp.partition), []).extend(batch)
-                for tp in tuple(waiting):
-                    if await consumer.position(tp) >= ends[tp]:
-                        waiting.discard(tp)
-        finally:
-            await consumer.stop()
-        return records
 
     async def judge(self, evidence: Evidence | None = None, replay: bool = True) -> Finding:
         """Everything that is wrong, and the numbers of the row."""
@@ -393,16 +304,6 @@ class Site:
             replay = Replay(evidence, partition, changelog, most)
             faults += [f"replay: {text}" for text in replay.differences()]
         return faults
-
-
-def will_wake(evidence: Evidence, soon_ms: int) -> bool:
-    """Whether a timer will fire soon: an escalation, say, of what has been delivered already."""
-    latest: dict[bytes, bytes | None] = {}
-    for change in evidence.of((topics.STATE_CHANGELOG,)):
-        if change.key.startswith(WAITING):
-            latest[change.key] = change.value
-    dues = (due_of_waiting(value) for value in latest.values())
-    return any(due_ms is not None and due_ms < soon_ms for due_ms in dues)
 
 
 @contextlib.asynccontextmanager

@@ -11,7 +11,8 @@ import pytest
 
 from streams import topics
 from streams.engine.crash_points import BATCH_POINTS
-from tests.faults.site import Site, Worker, under_load
+from tests.faults.site import Site, under_load
+from tests.faults.worker import Worker
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 KILLED = -9

@@ -14,7 +14,8 @@ from streams import topics
 from tests.eventually import eventually
 from tests.faults.load import now_ms
 from tests.faults.sightings import accepted_by, latencies_ms, percentile, statuses, too_soon
-from tests.faults.site import Site, Worker, under_load
+from tests.faults.site import Site, under_load
+from tests.faults.worker import Worker
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(1_200)]
 REFUSED_S = float(os.environ.get("REFUSED_S", "600"))
