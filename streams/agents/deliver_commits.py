@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import time
 from collections.abc import Callable, Mapping
 
@@ -23,12 +22,6 @@ from streams.sinks.settings import DeliverSettings
 
 TAIL_RECORDS_MAX = 5_000
 """Marks are renewed before a successor would have to read more outcomes than about this."""
-
-log = logging.getLogger(__name__)
-
-
-class PositionBeyondEndError(Exception):
-    """A committed position is behind the end of its topic: the topic is not the one it was."""
 
 
 class Commits:
@@ -102,17 +95,3 @@ class Commits:
         before = (position, mark.send_below, mark.ahead_max)
         moved = before != (state[0], state[1].send_below, state[1].ahead_max)
         return moved or tail > TAIL_RECORDS_MAX
-
-
-def first_offset(topic: str, known: roles.Committed | None, begin: int, end: int) -> int:
-    """Where to go on; raises ``PositionBeyondEndError`` for a position the topic never had."""
-    if known is None:
-        return begin
-    if known.offset > end:
-        raise PositionBeyondEndError(
-            f"{topic}: the committed position {known.offset} is beyond its end {end}; the topic was"
-            " emptied or made anew. Reset the group's offsets if that was intended."
-        )
-    if known.offset < begin:
-        log.error("%s: %d deliveries expired unread", topic, begin - known.offset)
-    return max(known.offset, begin)

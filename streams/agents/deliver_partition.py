@@ -24,13 +24,14 @@ from functools import partial
 from typing import Protocol
 
 from streams import topics
-from streams.agents.deliver_commits import Commits, first_offset
+from streams.agents.deliver_commits import Commits
 from streams.agents.deliver_item import Item
 from streams.agents.deliver_lane import Lane
 from streams.agents.deliver_log import LogClients, Names, OutcomeLog
 from streams.agents.deliver_metrics import DeliverMetrics
-from streams.agents.deliver_positions import Mark, TopicPositions, decode_mark
+from streams.agents.deliver_positions import TopicPositions
 from streams.agents.deliver_records import Writer
+from streams.agents.deliver_takeover import take_over
 from streams.agents.kill_switches import KillSwitches
 from streams.codec import Codec, DecodeError
 from streams.core.model import Delivery
@@ -95,31 +96,12 @@ class DeliverRunner:
     async def start(self) -> None:
         """Finds out what the previous owner did, and says that this one has begun."""
         self._failed = asyncio.get_running_loop().create_future()
-        context, worker = self._context, self._worker
-        committed = await context.committed()
-        begin = await context.beginning_offsets(self._topics)
-        ends = await context.end_offsets(self._topics)
-        marks = {t: decode_mark(c.metadata) for t, c in committed.items() if t in ends}
-        starts = [mark.outcomes_from for mark in marks.values() if mark is not None]
-        client = context.client_settings()
-        end, answered = await worker.clients.tail(
-            client, worker.names.outcomes, self._partition, min(starts, default=None), worker.codec
+        worker, context = self._worker, self._context
+        self._log, positions = await take_over(
+            context, worker.clients, worker.codec, worker.names, worker.settings, self._topics
         )
-        self._log = OutcomeLog(
-            await worker.clients.producer(client), self._partition, worker.names, end
-        )
-        for topic in self._topics:
-            known = committed.get(topic)
-            offset = first_offset(topic, known, begin[topic], ends[topic])
-            self._positions[topic] = TopicPositions(
-                offset,
-                ends[topic],
-                marks.get(topic) or Mark(end, True, 0, offset),
-                answered.get(topic, {}),
-                self._settings.in_flight_max,
-                self._settings.ahead_slack,
-            )
-        context.seek({topic: p.next_offset for topic, p in self._positions.items()})
+        self._positions.update(positions)
+        context.seek({topic: p.next_offset for topic, p in positions.items()})
         worker.own(self._partition, True)
         await self._commits.commit(self._log.end, starting=True)
 

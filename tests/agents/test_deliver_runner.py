@@ -17,6 +17,7 @@ from streams.agents.deliver import Deliverer
 from streams.agents.deliver_metrics import DeliverMetrics
 from streams.agents.deliver_partition import DeliverRunner
 from streams.agents.deliver_positions import Answered
+from streams.agents.deliver_takeover import PositionBeyondEndError
 from streams.codec import Codec
 from streams.core.model import Delivery
 from streams.engine.roles import Committed
@@ -307,3 +308,10 @@ async def test_a_quiet_owner_that_ends_leaves_a_handful() -> None:
     await second.drop()
     assert sum(o["possible_repeat"] for o in cluster.outcomes()) <= 8
     assert set(provided.sent.values()) == {1}
+
+
+async def test_a_position_beyond_the_end_of_its_topic_is_refused() -> None:
+    cluster = Cluster()
+    cluster.group[TOPIC] = Committed(5, "")
+    with pytest.raises(PositionBeyondEndError, match=TOPIC):
+        await Running(cluster, Provided()).start()

@@ -13,7 +13,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from streams.agents import deliver_partition
+from streams.agents import deliver_partition, deliver_takeover
 from streams.agents.deliver_lane import Lane
 from streams.agents.deliver_positions import TopicPositions
 from streams.core import preferences, quiet_hours
@@ -40,7 +40,7 @@ def commit_before_send() -> Undo:
             _, mark = super().to_commit(outcomes_end, clean)
             return self.next_offset, replace(mark, outcomes_from=outcomes_end, clean=True)
 
-    return _patch(deliver_partition, "TopicPositions", Hasty)
+    return _patch(deliver_takeover, "TopicPositions", Hasty)
 
 
 def drop_on_429() -> Undo:
