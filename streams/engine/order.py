@@ -73,6 +73,7 @@ class Control:
         self._context = context
         self._lane = lane
         self.topics = lane.topics
+        self._rank_of = {topic: rank for rank, topic in enumerate(lane.topics)}
 
     async def ends(self) -> dict[str, int]:
         """Where the control topics end now."""
@@ -98,7 +99,13 @@ class Control:
                 continue
             if not await self._context.wait(self._lane.topics, WAIT_S):
                 break
+        # Taken in several goes, topics come mixed as they happened to arrive. The fence keeps only
+        # positions: by topic, it says the order too, and the batch can be decided once more.
+        taken.records.sort(key=self._rank)
         return taken
+
+    def _rank(self, record: Record) -> int:
+        return self._rank_of[record.topic]
 
     def take_at_hand(self) -> Taken:
         """What is here already."""

@@ -56,6 +56,19 @@ async def test_control_that_was_acknowledged_before_an_event_comes_first() -> No
     assert taken.positions == {"preferences": 1, "normal": 1}
 
 
+async def test_control_that_came_in_several_goes_is_in_the_order_of_its_topics() -> None:
+    """The fence keeps positions alone: a replay has no other order to go by."""
+    logs = FakeLogs()
+    order = await caught_up(logs)
+    logs.append("receipts")
+    logs.append("preferences", hidden=True)
+    logs.append("receipts", hidden=True)
+    logs.append("normal")
+    logs.on_wait = logs.fetch
+    taken = await order.take(0)
+    assert names(taken) == ["preferences0", "receipts0", "receipts1", "normal0"]
+
+
 async def test_the_ends_are_asked_for_after_the_events_were_taken() -> None:
     logs = FakeLogs()
     order = await caught_up(logs)
