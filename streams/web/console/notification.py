@@ -25,6 +25,10 @@ VERDICTS_AS_STEPS = {
     "retrying": "waiting for the next attempt", "escalating": "to the next channel",
 }  # fmt: skip
 
+RANKS = {"arrived": 0, "held": 1, "digested": 1, "delivering": 1, "escalating": 1, "retrying": 3}
+"""Which comes first of what happened in the same millisecond (on stream time, all of it)."""
+ANSWER_RANK = 2
+
 
 class StepDocument(msgspec.Struct, frozen=True, kw_only=True):
     """A moment of the trace, and how long it took until the next."""
@@ -103,7 +107,7 @@ class NotificationPages:
 
 def page_of(trace: Trace) -> NotificationPage:
     """The trace with its steps. Pure."""
-    moments = sorted(_moments(trace), key=lambda moment: moment[0])
+    moments = sorted(_moments(trace), key=lambda m: (m[0], RANKS.get(m[1], ANSWER_RANK)))
     found = []
     for place, (at_ms, what, why) in enumerate(moments):
         is_last = place + 1 == len(moments)

@@ -136,6 +136,8 @@ def page_of(
     newest = max((c.hour_ms for c in counts if c.hour_ms is not None), default=None)
     slot_ms = HOUR_MS if hours <= HOURS_AS_HOURS_MAX else DAY_MS
     times_ms = _times(newest, hours, slot_ms)
+    oldest = min((c.hour_ms for c in counts if c.hour_ms is not None), default=0)
+    times_ms = [at_ms for at_ms in times_ms if at_ms + slot_ms > oldest]
     charts = [] if newest is None else _charts(counts, times_ms, slot_ms)
     reasons: dict[tuple[str, str], int] = {}
     for one in counts:

@@ -123,5 +123,5 @@ def test_counts_fall_into_their_slots(hours: int, slot_ms: int) -> None:
     (events, *_rest) = page.charts
     assert [series.values[-2:] for series in events.series] == [[3, 5]]
     assert (page.events, page.withheld, page.slot_ms) == (8, 2, slot_ms)
-    assert len(events.times_ms) == hours * HOUR_MS // slot_ms
+    assert len(events.times_ms) == 2, "from the first count on"
     assert page.choices[-1] == (744, "last month")
