@@ -1,8 +1,9 @@
 """Opening a ledger's RocksDB: its options, and what happens when it cannot be read.
 
 A ledger can be read again from its topics as far back as they go, so a damaged database is set
-aside (one copy, for whoever wants to repair it) and an empty one takes its place. What is only
-*busy* or *full* is not damaged: that error is raised as it is.
+aside (one copy, for whoever wants to repair it) and an empty one takes its place; so is one whose
+keys have another form than ours. What is only *busy* or *full* is not damaged: that error is
+raised as it is.
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ from streams.ledger.settings import LedgerSettings
 log = logging.getLogger(__name__)
 MARKER = "DAMAGED"
 POSITIONS = "POSITIONS"
+FORMAT = 2
+"""Raised when keys or values change their form. 2: index rows of event ids end with an offset."""
+FORMAT_KEY = b"mformat"
 ARENA_BLOCK_BYTES = 64 << 10
 OPEN_FILES_MAX = 512
 
@@ -69,10 +73,10 @@ def open_database(folder: Path, settings: LedgerSettings, cache: Cache) -> tuple
                 raise
             log.error("the ledger in %s cannot be read: %s", folder.name, error)
         else:
-            if not _went_back(database, folder):
+            if (why := _unusable(database, folder)) is None:
                 return database, False
             database.close()
-            log.error("the ledger in %s has forgotten what it had on disk before", folder.name)
+            log.error("the ledger in %s %s", folder.name, why)
     aside = folder.with_name(f"{folder.name}.damaged")
     shutil.rmtree(aside, ignore_errors=True)
     folder.rename(aside)
@@ -102,6 +106,16 @@ def sync(database: Rdict, folder: Path) -> None:
     new = folder / f"{POSITIONS}.new"
     new.write_bytes(known)
     new.replace(folder / POSITIONS)
+
+
+def _unusable(database: Rdict, folder: Path) -> str | None:
+    """Why a database that opens is not to be used."""
+    if _went_back(database, folder):
+        return "has forgotten what it had on disk before"
+    found = int.from_bytes(database.get(FORMAT_KEY) or b"")
+    if found != FORMAT and positions(database):
+        return f"is of format {found}, and this version reads {FORMAT}"
+    return None
 
 
 def _went_back(database: Rdict, folder: Path) -> bool:

@@ -27,8 +27,6 @@ from streams.privacy import PrivacySettings, Pseudonyms
 
 log = logging.getLogger(__name__)
 ACK_MS_MAX = 2_000
-WHO = "flowstate_who"
-"""Where a request of aiohttp keeps the id of the key that was shown."""
 OPEN = "open"
 """Stands for whoever asks while no keys are configured, as ``OPEN_KEY`` of the API does."""
 

@@ -11,7 +11,8 @@ Keys of a bucket::
     r <recipient> <time> r <offset>                       a receipt, at its append time
     i <id> <time>                                         -> recipient; id of a notification,
                                                           a digest or a delivery
-    e <event id's hash> <time>                            -> recipient; of a producer's event id
+    e <event id's hash> <time> <offset>                   -> recipient; of a producer's event id,
+                                                          which several people may have had
     s <time> <offset>                                     -> recipient of the decision there
 
 An answer is filed under the time its delivery was decided: the same try repeated by anyone gets
@@ -110,9 +111,10 @@ def index_key(public_id: str, time_ms: int) -> bytes:
     return b"i" + id_bytes(public_id) + _U64.pack(time_ms)
 
 
-def event_key(event_id: str, time_ms: int) -> bytes:
-    """Key of the index row of a producer's event id."""
-    return b"e" + hash8(event_id) + _U64.pack(time_ms)
+def event_key(event_id: str, time_ms: int, offset: int) -> bytes:
+    """Key of the index row of a producer's event id, for the decision with this offset: one event
+    for several people is decided for all of them in the same millisecond."""
+    return b"e" + hash8(event_id) + _U64.pack(time_ms) + _U64.pack(offset)
 
 
 def time_key(time_ms: int, offset: int) -> bytes:
@@ -172,7 +174,7 @@ def index_keys_of_decision(decision: Mapping[str, Any], offset: int) -> Iterable
     for name in ids_of_decision(decision):
         yield index_key(name, time_ms)
     for event_id in {entry["event_id"] for entry in decision["entries"]} - {None}:
-        yield event_key(event_id, time_ms)
+        yield event_key(event_id, time_ms, offset)
 
 
 def ids_of_decision(decision: Mapping[str, Any]) -> Iterable[str]:

@@ -7,7 +7,7 @@ written before. A day is still dropped whole, and still no row is ever rewritten
 
 Default column family::
 
-    o <topic>            next offset to read            m <name>     meta (bucket_days, newest_ms)
+    o <topic>            next offset to read            m <name>     meta (format, bucket_days)
     t, h                 counters (counters.py)
 
 Invariants: rows, counters and offsets of a batch are visible together or not at all; a database
@@ -27,6 +27,7 @@ from rocksdict import Cache, ColumnFamily, Rdict, ReadOptions, WriteBatch
 from streams.ledger import rows as ledger_rows
 from streams.ledger.counters import Counters, Counts
 from streams.ledger.database import (
+    FORMAT,
     backwards,
     between,
     database_options,
@@ -41,7 +42,7 @@ from streams.ledger.settings import LedgerSettings
 
 _LAST = b"\xff" * 32
 """Sorts after everything that can follow the prefix of a row."""
-_META = ("bucket_days", "newest_ms", "first_day", "repeats", "too_old", "lost_records")
+_META = ("format", "bucket_days", "newest_ms", "first_day", "repeats", "too_old", "lost_records")
 
 
 class LedgerStore:
@@ -64,6 +65,7 @@ class LedgerStore:
             key[1:].decode(): int.from_bytes(value) for key, value in self._scan(b"m")
         }
         self._meta["bucket_days"] = self._meta["bucket_days"] or settings.bucket_days
+        self._meta["format"] = FORMAT
         self.counters = Counters(self._database, settings)
         self.marks = Marks(self._database)
 
@@ -269,13 +271,12 @@ class LedgerStore:
         self, event_id: str, from_ms: int, before_ms: int
     ) -> Iterator[tuple[int, bytes, Row]]:
         """(time, recipient, row) of decisions about a producer's event id, newest first."""
-        start = ledger_rows.event_key(event_id, from_ms)
-        end = ledger_rows.event_key(event_id, before_ms)
+        start = ledger_rows.event_key(event_id, from_ms, 0)
+        end = ledger_rows.event_key(event_id, before_ms, 0)
         for number in self._in_range(from_ms, before_ms):
-            for key, recipient in backwards(self._buckets[number], start, end):
-                time_ms = int.from_bytes(key[9:17])
-                for row in self.decisions_of(recipient, time_ms, time_ms + 1):
-                    yield time_ms, recipient, row
+            bucket = self._buckets[number]
+            for key, recipient in backwards(bucket, start, end):
+                yield from _decision_at(bucket, recipient, key[9:])
 
     def decisions_between(self, from_ms: int, before_ms: int) -> Iterator[tuple[int, bytes, Row]]:
         """(time, recipient, row) of every decision in a range of time, newest first."""
@@ -283,12 +284,7 @@ class LedgerStore:
         for number in self._in_range(from_ms, before_ms):
             bucket = self._buckets[number]
             for key, recipient in backwards(bucket, start, end):
-                time_ms, offset = int.from_bytes(key[1:9]), int.from_bytes(key[9:17])
-                row_key = ledger_rows.decision_key(recipient, time_ms, offset)
-                value = bucket.get(row_key)
-                if value is not None:
-                    prefix = len(ledger_rows.recipient_prefix(recipient))
-                    yield time_ms, recipient, ledger_rows.row_of(row_key, value, prefix)
+                yield from _decision_at(bucket, recipient, key[1:])
 
     def _in_range(self, from_ms: int, before_ms: int) -> list[int]:
         """Buckets with days of a range of time, newest first."""
@@ -363,3 +359,13 @@ def _name(bucket: int) -> str:
 def _first(bucket: Rdict, prefix: bytes, limit: int) -> list[tuple[bytes, bytes]]:
     """The first pairs of a bucket whose key starts with ``prefix``."""
     return list(islice(between(bucket, prefix, prefix + _LAST), max(0, limit)))
+
+
+def _decision_at(bucket: Rdict, recipient: bytes, place: bytes) -> Iterator[tuple[int, bytes, Row]]:
+    """(time, recipient, row) of the decision that an index row leads to: its time, its offset."""
+    time_ms, offset = int.from_bytes(place[:8]), int.from_bytes(place[8:16])
+    key = ledger_rows.decision_key(recipient, time_ms, offset)
+    value = bucket.get(key)
+    if value is not None:
+        prefix = len(ledger_rows.recipient_prefix(recipient))
+        yield time_ms, recipient, ledger_rows.row_of(key, value, prefix)

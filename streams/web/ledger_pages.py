@@ -27,7 +27,7 @@ from streams.api.problems import answer as problem_answer
 from streams.core.ids import partition_of
 from streams.engine.settings import EngineSettings
 from streams.ledger.documents import Count
-from streams.ledger.looks import OPEN, WHO, LookLog, LookNotRecorded
+from streams.ledger.looks import OPEN, LookLog, LookNotRecorded
 from streams.ledger.queries import LedgerQueries
 from streams.ledger.settings import LedgerSettings
 from streams.partitioning import partition_of_recipient
@@ -39,6 +39,8 @@ from streams.web.state_documents import KeptOfRecipient
 
 Asked = TypeVar("Asked")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+WHO = web.RequestKey("who", str)
+"""Id of the key that was shown with a request."""
 
 
 class _About(msgspec.Struct):

@@ -194,3 +194,14 @@ def test_reasons_of_a_range_count_whole_hours(tmp_path: Path) -> None:
     assert hours(hours=2) == [8, 9]
     assert hours(from_ms=0) == [6, 7, 8, 9], "no more than hours_asked_max, the latest"
     store.close()
+
+
+def test_one_event_for_two_people_in_one_millisecond_is_found_for_both(tmp_path: Path) -> None:
+    known: list[Known] = [
+        (T0, recipient, "launch", "message", "delivering", "routed") for recipient in ("ann", "bo")
+    ]
+    store = filled(tmp_path, [*known, (T0, "ann", "other", "message", "held", "quiet_hours")])
+    (page,) = every_page(LedgerQueries(store, CODEC), event_id="launch")
+    assert sorted(hit.recipient_id for hit in page.hits) == ["ann", "bo"]
+    assert page.looked_at == 2
+    store.close()

@@ -235,3 +235,18 @@ def test_damage_found_while_running_rebuilds_at_the_next_start(tmp_path: Path) -
         was_damaged = again.was_damaged
         again.close()
     assert not was_damaged, "only once"
+
+
+def test_a_database_of_another_format_is_set_aside_and_begun_again(tmp_path: Path) -> None:
+    store = LedgerStore(tmp_path, 3, SETTINGS)
+    store.write(rows_of(routed(0)), {topics.DECISIONS: 1})
+    store._put_meta("format", 1)
+    store.close()
+    again = LedgerStore(tmp_path, 3, SETTINGS)
+    assert again.was_damaged
+    assert again.offsets() == {}, "all is read again"
+    again.write(rows_of(routed(0)), {topics.DECISIONS: 1})
+    again.close()
+    third = LedgerStore(tmp_path, 3, SETTINGS)
+    assert not third.was_damaged
+    third.close()
