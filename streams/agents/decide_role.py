@@ -29,10 +29,13 @@ def decide_role(
         control=Lane("control", topics.CONTROL, engine.control_records_max, urgent=True),
         events=(
             Lane("critical", (topics.EVENTS_CRITICAL,), engine.critical_records_max, urgent=True),
-            Lane("normal", (topics.EVENTS_NORMAL,), engine.batch_records_max),
+            Lane(
+                "normal", (topics.EVENTS_NORMAL,), engine.batch_records_max,
+                at_once_max=engine.normal_partitions_max,
+            ),
             Lane(
                 "bulk", (topics.EVENTS_BULK,), engine.bulk_records_max,
-                holds_timers=False, in_turn=True,
+                holds_timers=False, at_once_max=engine.bulk_partitions_max,
             ),
         ),
         table=tables.STATE,

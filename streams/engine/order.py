@@ -3,8 +3,9 @@
 Wall mode (``WallOrder``). The control lane comes first: after a batch of events was fetched, the
 ends of the control topics are looked up and everything before them is taken, so that an opt-out
 that was acknowledged before an event was sent is always decided before that event. Then every
-event lane in order, each up to its own cap, in the same batch; lanes marked ``in_turn`` only while
-this partition has the turn. So critical waits for one batch at most, and bulk is never starved.
+event lane in order, each up to its own cap, in the same batch; a lane with ``at_once_max`` only
+while this partition has a place. So critical waits for its own partition's batch and a few others,
+not for a round of all partitions; and nobody is starved.
 
 Invariants: what is returned as covered is exactly the records returned, with the transaction
 markers behind them; records that were fetched and not returned yet are not covered by anything.
@@ -13,7 +14,7 @@ markers behind them; records that were fetched and not returned yet are not cove
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -38,7 +39,7 @@ class Taken(msgspec.Struct):
 
 
 class Turns:
-    """Lets a few partitions at a time into lanes marked ``in_turn``, first come first served."""
+    """Lets a few partitions at a time into a lane with ``at_once_max``, first come first served."""
 
     def __init__(self, at_once_max: int) -> None:
         self._slots = asyncio.Semaphore(at_once_max)
@@ -50,6 +51,55 @@ class Turns:
     def done(self) -> None:
         """Gives the turn to the next."""
         self._slots.release()
+
+
+class Place:
+    """One partition's place in the queue for such a lane."""
+
+    def __init__(self, context: Context, lane: Lane, turns: Turns) -> None:
+        self._context = context
+        self._lane = lane
+        self._turns = turns
+        self.waiting: asyncio.Task[None] | None = None
+        """Done when it is this partition's turn; ``None`` when it has not asked."""
+        self._used = False
+        """Records of the lane are in the batch that was returned last."""
+
+    def take(self) -> Taken:
+        """What is at hand, if it is this partition's turn; with nothing at hand the turn goes."""
+        if self.waiting is None or not self.waiting.done():
+            return Taken()
+        taken = take_lane(self._context, self._lane)
+        self._used = bool(taken.records)
+        if not self._used:
+            self.give_up()
+        return taken
+
+    def queue(self) -> None:
+        """Asks for a turn if there is something to take."""
+        if self.waiting is None and self._context.at_hand(self._lane.topics):
+            self.waiting = asyncio.create_task(self._turns.wait(), name="turn")
+
+    def give_up(self) -> None:
+        """Gives the turn to the next, if this partition has it."""
+        if self.waiting is not None and self.waiting.done():
+            self.waiting = None
+            self._used = False
+            self._turns.done()
+
+    def batch_done(self) -> None:
+        """Gives a turn up that was used; one that came since then is for the next batch."""
+        if self._used:
+            self.give_up()
+        self.queue()
+
+    async def leave(self) -> None:
+        """Gives the turn up, or the place in the queue."""
+        self.give_up()
+        waiting, self.waiting = self.waiting, None
+        if waiting is not None:
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
 
 
 def take_lane(context: Context, lane: Lane, records_max: int | None = None) -> Taken:
@@ -116,16 +166,17 @@ class WallOrder:
     """The order of taking in wall mode; see the module's text."""
 
     def __init__(
-        self, context: Context, control: Lane, events: Sequence[Lane], turns: Turns
+        self, context: Context, control: Lane, events: Sequence[Lane], turns: Mapping[str, Turns]
     ) -> None:
+        """``turns``: by lane, for those that have ``at_once_max``."""
         self._context = context
         self._control = Control(context, control)
-        self._lanes = [lane for lane in events if not lane.in_turn]
-        self._lanes_in_turn = [lane for lane in events if lane.in_turn]
+        self._lanes = [
+            (lane, Place(context, lane, turns[lane.name]) if lane.name in turns else None)
+            for lane in events
+        ]
+        self._places = [place for _, place in self._lanes if place is not None]
         self._topics = (*control.topics, *(topic for lane in events for topic in lane.topics))
-        self._turns = turns
-        self._waiting: asyncio.Task[None] | None = None
-        self._turn_used = False
         self._held = Taken()
         self._until: dict[str, int] | None = None
         self.caught_up = False
@@ -162,54 +213,35 @@ class WallOrder:
 
     def _take_events(self) -> Taken:
         taken = Taken()
-        for lane in self._lanes:
-            taken.extend(take_lane(self._context, lane))
-        if self._has_turn():
-            self._turn_used = True
-            for lane in self._lanes_in_turn:
-                taken.extend(take_lane(self._context, lane))
-            if not taken.records:
-                self._give_turn_up()
+        for lane, place in self._lanes:
+            taken.extend(take_lane(self._context, lane) if place is None else place.take())
         return taken
 
     # -- turns
 
-    def _has_turn(self) -> bool:
-        return self._waiting is not None and self._waiting.done()
-
-    def _queue_for_turn(self) -> None:
-        waits = any(self._context.at_hand(lane.topics) for lane in self._lanes_in_turn)
-        if waits and self._waiting is None:
-            self._waiting = asyncio.create_task(self._turns.wait(), name="turn")
+    def let_others(self) -> None:
+        """This partition has to wait for something: nobody else should wait for it."""
+        for place in self._places:
+            place.give_up()
 
     def batch_done(self) -> None:
         """The batch that was returned last is durable: somebody else may have the turn."""
-        if self._turn_used:
-            self._give_turn_up()
-        self._queue_for_turn()
-
-    def _give_turn_up(self) -> None:
-        self._waiting = None
-        self._turn_used = False
-        self._turns.done()
+        for place in self._places:
+            place.batch_done()
 
     async def stop(self) -> None:
-        """Gives up the turn, and what is held."""
-        waiting, self._waiting = self._waiting, None
-        if waiting is None:
-            return
-        if waiting.done():
-            self._turns.done()
-        else:
-            waiting.cancel()
-            await asyncio.gather(waiting, return_exceptions=True)
+        """Gives up the turns, and what is held."""
+        for place in self._places:
+            await place.leave()
 
     async def _wait(self, timeout_s: float) -> None:
-        self._queue_for_turn()
-        if self._waiting is None:
+        for place in self._places:
+            place.queue()
+        turns = {place.waiting for place in self._places if place.waiting is not None}
+        if not turns:
             await self._context.wait(self._topics, timeout_s)
             return
         arrival = asyncio.create_task(self._context.wait(self._topics, timeout_s))
-        await asyncio.wait({arrival, self._waiting}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({arrival, *turns}, return_when=asyncio.FIRST_COMPLETED)
         arrival.cancel()
         await asyncio.gather(arrival, return_exceptions=True)

@@ -20,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Mapping
 
 from streams.engine import fence
 from streams.engine.api import Batch, Due, PartitionLogic, Result, TemporarilyUnavailable
@@ -42,7 +43,7 @@ Order = WallOrder | StreamOrder
 class StatefulRunner:
     """Owns everything of one partition. Implements ``PartitionRunner``."""
 
-    def __init__(self, context: Context, role: StatefulRole, turns: Turns) -> None:
+    def __init__(self, context: Context, role: StatefulRole, turns: Mapping[str, Turns]) -> None:
         self._context = context
         self._role = role
         self._logic: PartitionLogic = role.logic_factory(context.partition)
@@ -66,7 +67,7 @@ class StatefulRunner:
         self._idle = asyncio.Event()
         self._idle.set()
 
-    def _new_order(self, turns: Turns) -> Order:
+    def _new_order(self, turns: Mapping[str, Turns]) -> Order:
         role, context = self._role, self._context
         if self._stream_time:
             return StreamOrder(
@@ -195,6 +196,7 @@ class StatefulRunner:
                     log.warning("partition %d waits: %s", self._context.partition, reason)
                     warned = True
                 self._context.progress()
+                self._order.let_others()
                 await asyncio.sleep(settings.retry_unavailable_ms / 1000)
             else:
                 return True

@@ -54,8 +54,8 @@ class Lane(msgspec.Struct, frozen=True):
     holds_timers: bool = True
     """Nothing fires ahead of what this lane has not given yet (stateful roles). False for bulk:
     a campaign's backlog of hours must not hold up everybody's escalations."""
-    in_turn: bool = False
-    """Only ``EngineSettings.bulk_partitions_max`` partitions of a worker take from it at once."""
+    at_once_max: int | None = None
+    """So many partitions of a worker have records of it in a batch at once; ``None``: all."""
 
 
 class Follow(msgspec.Struct, frozen=True):

@@ -67,10 +67,13 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Per partition and fetch."""
     fetch_wait_ms: int = 50
     """How long a broker waits for data before it answers a fetch with nothing."""
-    batch_records_max: int = 2_000
+    batch_records_max: int = 1_000
     critical_records_max: int = 500
     bulk_records_max: int = 1_000
     control_records_max: int = 2_000
+    normal_partitions_max: int = 3
+    """Partitions of a worker that may have normal records in a batch at the same time: enough to
+    decide one while another is acknowledged; more would only make critical records wait."""
     bulk_partitions_max: int = 2
     """Partitions of a worker that may have bulk records in a batch at the same time."""
     stream_idle_ms: int = 5_000

@@ -1,6 +1,6 @@
 """Turns a stateful role into a ``RoleSpec``: runners, standbys, turns.
 
-Invariant: the turns of lanes marked ``in_turn`` are shared by all partitions of one worker.
+Invariant: the turns of a lane with ``at_once_max`` are shared by all partitions of one worker.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ def role_spec(
     clock_topic: str = "",
 ) -> RoleSpec:
     """What the engine runs for a stateful role."""
-    turns = Turns(settings.bulk_partitions_max)
+    turns = {
+        lane.name: Turns(lane.at_once_max) for lane in role.events if lane.at_once_max is not None
+    }
 
     def runner(partition: int, context: PartitionContext) -> StatefulRunner:
         assert isinstance(context, Context)

@@ -101,6 +101,9 @@ class StreamOrder:
     def batch_done(self) -> None:
         """Nothing is shared between partitions here."""
 
+    def let_others(self) -> None:
+        """Nothing is shared between partitions here."""
+
     async def stop(self) -> None:
         """Nothing to give back."""
 

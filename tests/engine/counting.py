@@ -128,9 +128,18 @@ def counting_role(names: Names, settings: EngineSettings) -> RoleSpec:
         control=Lane("control", (names.control, names.ticks), settings.control_records_max, True),
         events=(
             Lane("critical", (names.critical,), settings.critical_records_max, True),
-            Lane("normal", (names.normal,), settings.batch_records_max),
             Lane(
-                "bulk", (names.bulk,), settings.bulk_records_max, holds_timers=False, in_turn=True
+                "normal",
+                (names.normal,),
+                settings.batch_records_max,
+                at_once_max=settings.normal_partitions_max,
+            ),
+            Lane(
+                "bulk",
+                (names.bulk,),
+                settings.bulk_records_max,
+                holds_timers=False,
+                at_once_max=settings.bulk_partitions_max,
             ),
         ),
         table=TableSpec("state", names.changelog, "decide", ()),

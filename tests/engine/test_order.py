@@ -12,12 +12,12 @@ from tests.engine.fakes import FakeLogs
 CONTROL = Lane("control", ("preferences", "receipts"), records_max=3)
 CRITICAL = Lane("critical", ("critical",), records_max=2)
 NORMAL = Lane("normal", ("normal",), records_max=4)
-BULK = Lane("bulk", ("bulk",), records_max=2, in_turn=True)
+BULK = Lane("bulk", ("bulk",), records_max=2, at_once_max=1)
 
 
 def order_of(logs: FakeLogs, turns: Turns | None = None) -> WallOrder:
     context: Any = logs
-    return WallOrder(context, CONTROL, (CRITICAL, NORMAL, BULK), turns or Turns(1))
+    return WallOrder(context, CONTROL, (CRITICAL, NORMAL, BULK), {"bulk": turns or Turns(1)})
 
 
 def names(taken: Any) -> list[str]:
@@ -181,3 +181,49 @@ async def test_a_waiting_partition_that_stops_leaves_the_queue() -> None:
     await order.stop()
     turns.done()
     await asyncio.wait_for(turns.wait(), 1)
+
+
+async def test_critical_needs_no_turn_and_normal_waits_for_one() -> None:
+    turns = Turns(1)
+    await turns.wait()
+    logs = FakeLogs()
+    context: Any = logs
+    order = WallOrder(context, CONTROL, (CRITICAL, NORMAL, BULK), {"normal": turns})
+    await order.take(0)
+    logs.append("normal")
+    assert not names(await order.take(0)), "others have the turns"
+    logs.append("critical")
+    assert names(await order.take(0)) == ["critical0"]
+    order.batch_done()
+    turns.done()
+    await asyncio.sleep(0)
+    assert names(await order.take(0)) == ["normal0"]
+
+
+async def test_a_turn_that_comes_during_a_batch_is_kept_for_the_next() -> None:
+    turns = Turns(1)
+    await turns.wait()
+    logs = FakeLogs()
+    logs.append("bulk")
+    order = await caught_up(logs, turns)
+    order.batch_done()
+    logs.append("critical")
+    assert names(await order.take(0)) == ["critical0"]
+    turns.done()
+    await asyncio.sleep(0)
+    order.batch_done()
+    assert names(await order.take(0)) == ["bulk0"]
+
+
+async def test_whoever_has_to_wait_keeps_nobody_waiting() -> None:
+    """A batch whose writer's schema cannot be had is held, and its turn with it."""
+    turns = Turns(1)
+    logs = FakeLogs()
+    logs.append("bulk")
+    order = await caught_up(logs, turns)
+    order.batch_done()
+    await asyncio.sleep(0)
+    assert names(await order.take(0)) == ["bulk0"]
+    order.let_others()
+    await asyncio.wait_for(turns.wait(), 1)
+    order.batch_done()
