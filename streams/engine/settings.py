@@ -39,7 +39,9 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     data_folder: str = ".flowstate"
     """State lives under ``<data_folder>/<role>/``; one worker per folder and role."""
     worker_name: str = ""
-    """A stable name: the group instance id, so that a quick restart causes no rebalance."""
+    """A stable name: the group instance id, so that a quick restart causes no rebalance. Never of
+    two live processes: the second gets the first one's partitions at once, and until the first
+    hears of it both may send the same."""
     web_host: str = "127.0.0.1"
     web_port: int = 6066
     """Health, metrics and the role's pages; 0 takes a free port."""

@@ -173,6 +173,8 @@ class World:
     # -- processes
 
     def _start(self, role: str, name: str) -> None:
+        known = (worker for worker in self.all_workers if worker.name == name)
+        assert not any(worker.process.alive for worker in known), f"{name} runs twice at once"
         group = self.groups[role]
         worker = Worker(role, name, self.plan, group)
         self.workers[name] = worker
@@ -308,11 +310,11 @@ class World:
             self.loop.spawn(process, worker.stop(), "stop")
 
     def _one_joins(self) -> None:
-        """Another worker comes, and leaves after a while."""
+        """Another worker comes; from then on it is one of those that are started again."""
         role = self.chaos.draw.choice(tuple(WORKERS))
         name = f"{role}-more"
-        if name not in self.workers:
-            self._start(role, name)
+        if all(worker.name != name for worker in self.all_workers):
+            self._start(role, name)  # Later ``_restart`` does: it may be about to.
 
     def _outage(self) -> None:
         length_us = self.chaos.draw.choice((300_000, 3 * SECOND_US, 12 * SECOND_US, 40 * SECOND_US))

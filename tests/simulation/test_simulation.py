@@ -6,6 +6,8 @@ import pytest
 
 from streams.simulation.chaos import Troubles
 from streams.simulation.run import simulate
+from streams.simulation.worker import Worker
+from streams.simulation.world import World
 from tests.faults.broken import BREAKS
 
 CHUNKS, SEEDS_EACH = 10, 6
@@ -73,3 +75,16 @@ def test_a_broken_product_is_caught(name: str) -> None:
     finally:
         undo()
     assert caught is not None, f"{name} passes {SEEDS_MAX} histories"
+
+
+def test_no_name_is_worn_twice_at_once() -> None:
+    """Of two live processes under one name each sends as the owner: none may be started so."""
+    world = World(1)
+    for role in ("decide", "deliver"):
+        worker = Worker(role, f"{role}-more", world.plan, world.groups[role])
+        world.all_workers.append(worker)
+        with pytest.raises(AssertionError, match=f"{role}-more runs twice at once"):
+            world._start(role, worker.name)
+        worker.process.alive = False  # It has ended, and is about to be started again.
+    world._one_joins()
+    assert not world.workers
