@@ -124,12 +124,13 @@ def _reschedule(turn: Turn, opened: OpenDigest, old: Preferences, new: Preferenc
     if category is None or opened.opened_by == "rate_limited":
         return opened
     now_ms, span_ms = turn.now_ms, turn.policy.release_jitter_ms
+    lead_ms = turn.policy.release_lead_ms
     if opened.opened_by == "quiet_hours":
         until_ms = quiet_hours.quiet_until(new, now_ms)
         if until_ms is None:
             return replace(opened, closes_at_ms=now_ms)
         closes_at_ms = quiet_hours.release_at(
-            new, until_ms, opened.expires_at_ms, turn.recipient_id, span_ms
+            new, until_ms, opened.expires_at_ms, turn.recipient_id, span_ms, lead_ms
         )
         return replace(opened, closes_at_ms=closes_at_ms)
     rule = digest.rule_for(category, new)
@@ -139,7 +140,7 @@ def _reschedule(turn: Turn, opened: OpenDigest, old: Preferences, new: Preferenc
     if not moved and rule == digest.rule_for(category, old):
         return opened
     since_ms = now_ms if rule.mode == "calendar" else opened.opened_at_ms
-    spread = (turn.recipient_id, span_ms)
+    spread = (turn.recipient_id, span_ms, lead_ms)
     closes_at_ms = digest.close_time(rule, since_ms, now_ms, new.zone, spread)
     return replace(opened, closes_at_ms=max(now_ms, closes_at_ms))
 

@@ -26,7 +26,7 @@ from streams.core.model import (
     OpenDigest,
     Preferences,
 )
-from streams.core.policy import HOUR_MS, Bounds, Category, DigestRule
+from streams.core.policy import DAY_MS, HOUR_MS, Bounds, Category, DigestRule
 
 KEY_CHARS_MAX = 256
 """A longer key is replaced by its hash: keys are stored, and their values come from outside."""
@@ -75,18 +75,18 @@ def key_of(rule: DigestRule, notification: Notification) -> str:
 
 
 def close_time(
-    rule: DigestRule, opened_at_ms: int, now_ms: int, zone: str, spread: tuple[str, int]
+    rule: DigestRule, opened_at_ms: int, now_ms: int, zone: str, spread: tuple[str, int, int]
 ) -> int:
     """When a digest opened at ``opened_at_ms`` closes if nothing more comes.
 
-    ``spread`` is (recipient, span): calendar digests of many recipients must not all close in
-    the same second.
+    ``spread`` is (recipient, span, lead): calendar digests of many recipients must not all close
+    in the same second, nor on the quarter hour (``ids.spread``).
     """
     if rule.mode == "debounce":
         return min(now_ms + rule.window_ms, opened_at_ms + rule.age_ms_max)
     if rule.mode == "calendar":
         minutes = tuple(parse_minute(text) for text in rule.times) or (NINE_O_CLOCK,)
-        return next_minute_of_day(opened_at_ms, minutes, zone) + ids.jitter(*spread)
+        return ids.spread(next_minute_of_day(opened_at_ms, minutes, zone), DAY_MS, *spread)
     return opened_at_ms + rule.window_ms
 
 

@@ -35,6 +35,7 @@ def in_quiet_hours(
         notification.expires_at_ms,
         turn.recipient_id,
         turn.policy.release_jitter_ms,
+        turn.policy.release_lead_ms,
     )
     if action == "digest" and _is_single(notification, course):
         rule = digest.rule_for(category, choices) or category.digest or digest.BY_DEFAULT
@@ -58,7 +59,8 @@ def absorb(turn: Turn, notification: Notification, rule: DigestRule) -> bool:
     if opened is not None and rule.mode != "debounce":
         return _put(turn, notification, rule, key, opened, opened.closes_at_ms)
     opened_at_ms = opened.opened_at_ms if opened else turn.now_ms
-    spread = (turn.recipient_id, turn.policy.release_jitter_ms)
+    policy = turn.policy
+    spread = (turn.recipient_id, policy.release_jitter_ms, policy.release_lead_ms)
     zone = turn.profile.preferences.zone
     closes_at_ms = digest.close_time(rule, opened_at_ms, turn.now_ms, zone, spread)
     return _put(turn, notification, rule, key, opened, closes_at_ms)

@@ -64,3 +64,18 @@ def jitter(key: str, below: int) -> int:
     if below <= 0:
         return 0
     return int.from_bytes(hash8(key)) % below
+
+
+QUARTER_HOUR_MS = 15 * 60_000
+
+
+def spread(at_ms: int, room_ms: int, key: str, span_ms: int, lead_ms: int) -> int:
+    """When ``key`` is released of what could be at ``at_ms``: less than ``room_ms`` later.
+
+    Not in the first ``lead_ms`` of a quarter hour, unless there is no room behind them: that is
+    when everybody else sends. Every zone of today is whole quarter hours away from UTC.
+    """
+    late_ms = max(0, lead_ms - at_ms % QUARTER_HOUR_MS)
+    if late_ms >= room_ms:
+        late_ms = 0
+    return at_ms + late_ms + jitter(key, min(span_ms, room_ms - late_ms))

@@ -144,6 +144,8 @@ class Policy(msgspec.Struct, frozen=True, gc=False):
     """T of the design: how stale an opt-out can be between a decision and its send."""
     release_jitter_ms: int = 10 * 60_000
     """Releases after quiet hours and calendar digests are spread over this much."""
+    release_lead_ms: int = 2 * 60_000
+    """The spread begins so long after a full quarter hour: push services have their peaks there."""
     soft_bounce_ms: int = DAY_MS
     """How long a soft bounce suppresses a destination."""
     bounds: Bounds = Bounds()

@@ -80,7 +80,12 @@ def next_quiet_ms(preferences: Preferences, now_ms: int) -> int | None:
 
 
 def release_at(
-    preferences: Preferences, until_ms: int, expires_at_ms: int, recipient_id: str, span_ms: int
+    preferences: Preferences,
+    until_ms: int,
+    expires_at_ms: int,
+    recipient_id: str,
+    span_ms: int,
+    lead_ms: int,
 ) -> int:
     """When to release what quiet time until ``until_ms`` held: spread, but never too late.
 
@@ -88,6 +93,5 @@ def release_at(
     miss its expiry, or the free time before the next window.
     """
     next_ms = next_quiet_ms(preferences, until_ms)
-    if next_ms is not None:
-        span_ms = min(span_ms, next_ms - until_ms)
-    return until_ms + ids.jitter(recipient_id, min(span_ms, expires_at_ms - until_ms))
+    end_ms = expires_at_ms if next_ms is None else min(expires_at_ms, next_ms)
+    return ids.spread(until_ms, end_ms - until_ms, recipient_id, span_ms, lead_ms)

@@ -123,9 +123,9 @@ def _quiet(turn: Turn, delivery: Delivery, category: Category) -> tuple[int, str
     until_ms = quiet_hours.quiet_until(choices, now_ms)
     if until_ms is None:
         return 0, ""
-    span_ms = turn.policy.release_jitter_ms
+    span_ms, lead_ms = turn.policy.release_jitter_ms, turn.policy.release_lead_ms
     until_ms = quiet_hours.release_at(
-        choices, until_ms, delivery.expires_at_ms, turn.recipient_id, span_ms
+        choices, until_ms, delivery.expires_at_ms, turn.recipient_id, span_ms, lead_ms
     )
     return until_ms, "quiet_hours"
 

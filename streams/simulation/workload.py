@@ -98,6 +98,7 @@ def policy() -> Policy:
         dedupe_horizon_ms=86_400_000,
         delivery_valid_ms=6 * SECOND,
         release_jitter_ms=2 * SECOND,
+        release_lead_ms=0,
     )
 
 

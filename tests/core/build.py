@@ -61,7 +61,7 @@ def at(text: str, zone: str = "UTC") -> int:
 def a_policy(*categories: Category, **fields: Any) -> Policy:
     """A policy with these categories and no jitter, unless asked for."""
     named = {category.name: category for category in categories or (Category("message"),)}
-    return Policy("test-1", named, **{"release_jitter_ms": 0, **fields})
+    return Policy("test-1", named, **{"release_jitter_ms": 0, "release_lead_ms": 0, **fields})
 
 
 class Person:

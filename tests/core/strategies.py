@@ -118,7 +118,7 @@ def a_policy(pick: Pick) -> Policy:
         "message": a_category(pick, "message", "normal", False),
         "promo": a_category(pick, "promo", "bulk", False),
     }
-    return Policy("test", found, some_limits(pick), release_jitter_ms=0)
+    return Policy("test", found, some_limits(pick), release_jitter_ms=0, release_lead_ms=0)
 
 
 def some_preferences(pick: Pick, now_ms: int) -> Preferences:

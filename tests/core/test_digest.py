@@ -103,6 +103,9 @@ def test_calendar_digests_are_spread() -> None:
     until_ms = ana.entries[0].until_ms
     assert until_ms is not None
     assert at("2026-03-01 18:00") < until_ms < at("2026-03-01 18:10")
+    ana = Person(a_policy(daily, release_jitter_ms=10 * MINUTE, release_lead_ms=2 * MINUTE), PHONE)
+    ana.gets("e1")
+    assert ana.entries[0].until_ms == until_ms + 2 * MINUTE
 
 
 def test_the_recipient_chooses_how_to_be_told() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from collections.abc import Iterator
@@ -277,7 +278,9 @@ def test_what_is_sent_before_quiet_hours_is_not_valid_in_them() -> None:
 def test_releases_are_spread_by_recipient() -> None:
     chosen = Preferences(quiet_hours=NIGHT)
     morning = at("2026-03-11 08:00")
-    found = {release_at(chosen, morning, morning + DAY, f"r{n}", 10 * MINUTE) for n in range(200)}
+    found = {
+        release_at(chosen, morning, morning + DAY, f"r{n}", 10 * MINUTE, 0) for n in range(200)
+    }
     assert len(found) > 150
     assert morning <= min(found)
     assert max(found) < morning + 10 * MINUTE
@@ -288,13 +291,32 @@ def test_the_spread_ends_before_the_expiry_and_the_next_quiet_time() -> None:
     chosen = Preferences(quiet_hours=(*NIGHT, QuietWindow(8 * 60 + 5, 12 * 60)))
     morning = at("2026-03-11 08:00")
     span = DAY
-    for number in range(100):
+    for number, lead in itertools.product(range(100), (0, 2 * MINUTE, 5 * MINUTE)):
         recipient = f"r{number}"
-        assert release_at(chosen, morning, morning + DAY, recipient, span) < morning + 5 * MINUTE
+        assert (
+            release_at(chosen, morning, morning + DAY, recipient, span, lead) < morning + 5 * MINUTE
+        )
         soon = morning + 30 * SECOND
-        assert release_at(chosen, morning, soon, recipient, span) < soon
-        assert release_at(chosen, morning, morning, recipient, span) == morning
-        assert release_at(chosen, morning, morning - HOUR, recipient, span) == morning
+        assert release_at(chosen, morning, soon, recipient, span, lead) < soon
+        assert release_at(chosen, morning, morning, recipient, span, lead) == morning
+        assert release_at(chosen, morning, morning - HOUR, recipient, span, lead) == morning
+
+
+def test_releases_keep_off_the_beginning_of_a_quarter_hour() -> None:
+    """Eight o'clock is when everybody sends: 08:02 to 08:12 is not, and 08:15 is not reached."""
+    chosen, morning = Preferences(quiet_hours=NIGHT), at("2026-03-11 08:00")
+    lead, span = 2 * MINUTE, 10 * MINUTE
+    for until_ms, first_ms in (
+        (morning, morning + lead),
+        (morning + MINUTE, morning + lead),
+        (morning + lead, morning + lead),
+        (morning + 7 * MINUTE, morning + 7 * MINUTE),
+    ):
+        times = [release_at(chosen, until_ms, DAY * 99_999, f"r{n}", span, lead) for n in range(99)]
+        assert first_ms <= min(times) < first_ms + MINUTE
+        assert first_ms + 9 * MINUTE < max(times) < first_ms + span
+    no_room = [release_at(chosen, morning, morning + lead, f"r{n}", span, lead) for n in range(99)]
+    assert morning <= min(no_room) < max(no_room) < morning + lead
 
 
 def test_a_spread_release_is_at_its_own_time() -> None:
