@@ -7,14 +7,18 @@ needs and knows nobody above itself.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
+
+import msgspec
 
 from streams import topics
 from streams.agents.decide import DecideLogic
 from streams.agents.decide_role import decide_role
 from streams.agents.deliver import deliver_role
 from streams.agents.ledger import ledger_role
+from streams.api import keys
 from streams.codec import Codec
 from streams.configuration.reload import CatalogueReload
 from streams.core.policy import Policy
@@ -27,8 +31,11 @@ from streams.web.console.console import Console, console_access
 from streams.web.decide_owners import announced, with_pages
 from streams.web.decide_pages import DecideWeb
 from streams.web.deliver_pages import DeliverPages
+from streams.web.internal import LOOPBACK_HOSTS
 from streams.web.ledger_pages import LedgerWeb
 
+log = logging.getLogger(__name__)
+LOOPBACK = "127.0.0.1"
 WORKER_ROLES = ("decide", "deliver", "ledger")
 """Roles that own partitions."""
 
@@ -78,7 +85,33 @@ def _ledger_role(settings: Settings, codec: Codec) -> RoleSpec:
     )
 
 
+def loopback_without_keys(settings: Settings) -> Settings:
+    """Settings of a ledger worker: while no key was ever made it listens on loopback alone.
+
+    The pages would refuse other machines anyway; a socket that is not there cannot be wrong.
+    Raises ``KeysUnreadable``.
+    """
+    engine, api = settings.engine, settings.api
+    if engine.web_host in LOOPBACK_HOSTS or keys.read(Path(api.keys_file)).keys:
+        return settings
+    log.warning(
+        "there are no API keys in %s, so the ledger's pages listen on %s and not on %s: make one"
+        " with `flowstate keys create NAME --scope read` and start again",
+        api.keys_file,
+        LOOPBACK,
+        engine.web_host,
+    )
+    # Others on this machine must find it where it is.
+    engine = msgspec.structs.replace(engine, web_host=LOOPBACK, advertised_url="")
+    return msgspec.structs.replace(settings, engine=engine)
+
+
 def run_role(name: str, settings: Settings) -> int:
-    """Runs a worker of a role until a signal; returns the exit status (0: all is committed)."""
+    """Runs a worker of a role until a signal; returns the exit status (0: all is committed).
+
+    Raises ``KeysUnreadable``.
+    """
+    if name == "ledger":
+        settings = loopback_without_keys(settings)
     role = role_of(name, settings)
     return run_worker(lambda: EngineApp(role, settings.engine))

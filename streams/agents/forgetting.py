@@ -17,7 +17,15 @@ from streams.agents.recipient_work import RecipientWork
 from streams.codec import Codec, DecodeError
 from streams.core.control import address_hash
 from streams.core.erasure import state_of_forgotten
-from streams.core.model import Erasure, EventInput, Feedback, Input, RecipientState, Source
+from streams.core.model import (
+    Erasure,
+    EventInput,
+    Feedback,
+    Input,
+    PreferenceInput,
+    RecipientState,
+    Source,
+)
 from streams.core.policy import Policy
 from streams.engine.api import Output, Result, StateView
 from streams.partitioning import partition_for
@@ -80,6 +88,9 @@ class Forgetting:
             mine.apply(entered, now_ms, policy)
             mine.apply(Erasure(mine.recipient_id, since_ms, entered.source), now_ms, policy)
             mine.dead_letters.clear()
+        elif isinstance(entered, PreferenceInput) and entered.preferences is not None:
+            # Its topic is compacted: without a later record it would be there for ever.
+            result.outputs.append(self._no_preferences(mine.recipient_id))
         return True
 
     def is_owner(self, recipient_id: str, headers: Iterable[tuple[str, bytes]]) -> bool:
@@ -101,9 +112,7 @@ class Forgetting:
         mine.apply(erasure, now_ms, policy)
         self._forget(mine, erasure.at_ms)
         result.changes[key] = erasure.at_ms.to_bytes(8)
-        raw = mine.recipient_id.encode()
-        home = partition_for(raw, self._partitions)
-        result.outputs.append(Output(topics.PREFERENCES, raw, None, home))
+        result.outputs.append(self._no_preferences(mine.recipient_id))
         owner = (OWNER, self._pseudonyms.of(mine.recipient_id))
         for destination in destinations:
             claim = address_hash(destination.kind, destination.address).encode()
@@ -111,6 +120,10 @@ class Forgetting:
             result.outputs.append(
                 Output(topics.DESTINATION_CLAIMS, claim, None, where, headers=(owner,))
             )
+
+    def _no_preferences(self, recipient_id: str) -> Output:
+        raw = recipient_id.encode()
+        return Output(topics.PREFERENCES, raw, None, partition_for(raw, self._partitions))
 
     def _forget(self, mine: RecipientWork, since_ms: int) -> None:
         mine.state = state_of_forgotten(mine.recipient_id, mine.state.partition, since_ms)

@@ -1,9 +1,11 @@
 """``flowstate forget``: erases a recipient, and shows what is left of them.
 
 To forget is one record on ``erasures``, acknowledged, and then waiting until the workers that own
-the recipient say that nothing is left in their tables. What Kafka itself still holds goes by
-compaction and retention: ``verify`` reads the recipient's partition of every topic to its end and
-says what is there and until when.
+the recipient say that nothing is left in their tables. Claims are where the hash of an address is,
+those of addresses that were given up long ago as well: they are looked for in
+``destination-claims`` and taken back from here. What Kafka itself still holds goes by compaction
+and retention: ``verify`` reads every topic and says what is there and until when
+(``forget_logs.py``).
 
 Invariants: nothing is called gone that was not looked at; what could not be asked counts as left.
 """
@@ -12,45 +14,28 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Mapping, Sequence
 from urllib.parse import quote
 
 import msgspec
-from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from streams import tables, topics
+from streams import topics
+from streams.agents.forgetting import OWNER
 from streams.api.problems import ProblemError
 from streams.api.state_client import StateClient
-from streams.codec import Codec, DecodeError
+from streams.codec import Codec
+from streams.commands.forget_logs import Left, read_logs
 from streams.engine.log_writer import LogWriter, OutRecord, Placed
-from streams.engine.topics_admin import COMPACTED_WITHIN_HOURS, HOUR_MS
 from streams.partitioning import partition_of_recipient
 from streams.privacy import Pseudonyms
 from streams.settings import Settings
-from streams.topics import TopicSpec
-from streams.web.state_documents import KeptOfRecipient
+from streams.web.decide_pages import PATH
+from streams.web.state_documents import CLAIMS_MAX, ClaimsHeld, ClaimsQuestion, KeptOfRecipient
 
 ACK_MS_MAX = 10_000
 DONE_S_MAX = 30.0
 POLL_S = 0.1
-FETCH_MS = 500
-STATE_PARTS = (tables.PROFILE, tables.ACTIVITY, tables.WAITING)
-WITHOUT_PEOPLE = frozenset(
-    {topics.KILL_SWITCH, topics.TICKS, topics.LOOKS, topics.ERASURES, topics.LEDGER_HOURS}
-)
-"""Topics that name nobody: in ``looks`` and ``erasures`` people are keyed hashes."""
-
-
-class Left(msgspec.Struct, frozen=True):
-    """What one place still holds."""
-
-    place: str
-    """``state`` and ``ledger`` are tables; anything else is a topic."""
-    what: str
-    """Parts of a table, or how many records; why, when it could not be asked."""
-    gone_by_ms: int | None = None
-    """When it is gone at the latest; ``None``: not by itself."""
+CLAIMS_TOPIC = [spec for spec in topics.SPECS if spec.name == topics.DESTINATION_CLAIMS]
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -85,22 +70,47 @@ async def forget(settings: Settings, recipient_id: str, lifted: bool = False) ->
     partition = partition_of_recipient(recipient_id, settings.kafka.partitions)
     value = Codec().encode("erasure", fields)
     record = OutRecord(topics.ERASURES, partition, name.encode(), value)
-    writer = LogWriter(settings.engine, [topics.ERASURES], "forget", ack_ms_max=ACK_MS_MAX)
+    await _write(settings, [record], "the erasure")
+    if not lifted:
+        await _until_done(settings, recipient_id, {})
+        found = await read_logs(settings, recipient_id, CLAIMS_TOPIC)
+        await _take_back(settings, recipient_id, found.standing)
+        await _until_done(settings, recipient_id, found.claims)
+
+
+async def _take_back(
+    settings: Settings, recipient_id: str, standing: Mapping[int, set[str]]
+) -> None:
+    """Ends claims on addresses that they gave up before, which nothing else would end."""
+    header = (OWNER, Pseudonyms(settings.privacy).of(recipient_id))
+    records = [
+        OutRecord(topics.DESTINATION_CLAIMS, partition, name.encode(), None, [header])
+        for partition, names in standing.items()
+        for name in names
+    ]
+    if records:
+        await _write(settings, records, "that claims are taken back")
+
+
+async def _write(settings: Settings, records: list[OutRecord], what: str) -> None:
+    name = records[0].topic
+    writer = LogWriter(settings.engine, [name], "forget", ack_ms_max=ACK_MS_MAX)
     await writer.start()
     try:
-        (place,) = await writer.write([record])
+        places = await writer.write(records)
     finally:
         await writer.stop()
-    if not isinstance(place, Placed):
-        raise NotForgotten(f"Kafka did not acknowledge the erasure: {place.reason}")
-    if not lifted:
-        await _until_done(settings, recipient_id)
+    for place in places:
+        if not isinstance(place, Placed):
+            raise NotForgotten(f"Kafka did not acknowledge {what}: {place.reason}")
 
 
-async def _until_done(settings: Settings, recipient_id: str) -> None:
+async def _until_done(
+    settings: Settings, recipient_id: str, claims: Mapping[int, set[str]]
+) -> None:
     deadline = time.monotonic() + DONE_S_MAX
     while True:
-        left, marks = await _in_tables(settings, recipient_id)
+        left, marks = await _in_tables(settings, recipient_id, claims)
         if not left and all(marks.values()):
             return
         if time.monotonic() > deadline:
@@ -113,12 +123,14 @@ async def _until_done(settings: Settings, recipient_id: str) -> None:
 
 async def verify(settings: Settings, recipient_id: str) -> Verdict:
     """Looks everywhere. Raises aiokafka's errors."""
-    left, marks = await _in_tables(settings, recipient_id)
-    in_topics, records_read = await _in_topics(settings, recipient_id)
-    return Verdict([*left, *in_topics], marks, records_read)
+    found = await read_logs(settings, recipient_id)
+    left, marks = await _in_tables(settings, recipient_id, found.claims)
+    return Verdict([*left, *found.left], marks, found.records)
 
 
-async def _in_tables(settings: Settings, recipient_id: str) -> tuple[list[Left], dict[str, bool]]:
+async def _in_tables(
+    settings: Settings, recipient_id: str, claims: Mapping[int, set[str]]
+) -> tuple[list[Left], dict[str, bool]]:
     """(what tables hold, table -> whether it has the mark)."""
     mark = Pseudonyms(settings.privacy).of(recipient_id).hex()
     states = StateClient(settings.api, settings.engine)
@@ -141,93 +153,24 @@ async def _in_tables(settings: Settings, recipient_id: str) -> tuple[list[Left],
             marks[table] = kept.is_marked
             if kept.parts:
                 left.append(Left(table, ", ".join(kept.parts)))
+        for partition, names in claims.items():
+            left += await _claims_in_state(states, recipient_id, partition, sorted(names))
     finally:
         await states.stop()
     return left, marks
 
 
-# ------------------------------------------------------------------------------------ the topics
-
-
-async def _in_topics(settings: Settings, recipient_id: str) -> tuple[list[Left], int]:
-    """(what topics hold, records that were read)."""
-    home = partition_of_recipient(recipient_id, settings.kafka.partitions)
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=settings.kafka.bootstrap,
-        **settings.security,
-        enable_auto_commit=False,
-        isolation_level="read_uncommitted",
-    )
-    await consumer.start()
-    left: list[Left] = []
-    records_read = 0
+async def _claims_in_state(
+    states: StateClient, recipient_id: str, partition: int, names: Sequence[str]
+) -> list[Left]:
+    """What a partition's state says of addresses that were ever theirs."""
+    held = 0
     try:
-        for spec in topics.SPECS:
-            if spec.name in WITHOUT_PEOPLE:
-                continue
-            # Claims are where the hash of the address is, whoever it belongs to.
-            is_claims = spec.name == topics.DESTINATION_CLAIMS
-            numbers = range(settings.kafka.partitions) if is_claims else [home]
-            found, count = await _in_topic(consumer, spec, numbers, recipient_id)
-            left += found
-            records_read += count
-    finally:
-        await consumer.stop()
-    return left, records_read
-
-
-async def _in_topic(
-    consumer: Any, spec: TopicSpec, numbers: Iterable[int], recipient_id: str
-) -> tuple[list[Left], int]:
-    places = [TopicPartition(spec.name, number) for number in numbers]
-    consumer.assign(places)
-    ends = await consumer.end_offsets(places)
-    await consumer.seek_to_beginning(*places)
-    is_theirs = _Theirs(spec.name, recipient_id)
-    count = held = tombstones = newest_ms = 0
-    while any([await consumer.position(place) < ends[place] for place in places]):
-        for records in (await consumer.getmany(timeout_ms=FETCH_MS)).values():
-            count += len(records)
-            for record in filter(is_theirs, records):
-                held += record.value is not None
-                tombstones += record.value is None
-                newest_ms = max(newest_ms, record.timestamp)
-    if not held and not tombstones:
-        return [], count
-    return [_left_in(spec, held, tombstones, newest_ms)], count
-
-
-def _left_in(spec: TopicSpec, held: int, tombstones: int, newest_ms: int) -> Left:
-    what = f"{held} records" if held else ""
-    if tombstones:
-        what += f"{' and ' if what else ''}{tombstones} tombstones"
-    if spec.cleanup == "compact":
-        return Left(
-            spec.name,
-            f"{what}, until the log is compacted",
-            newest_ms + 2 * COMPACTED_WITHIN_HOURS * HOUR_MS,
-        )
-    kept_ms = None if spec.retention_hours is None else spec.retention_hours * HOUR_MS
-    return Left(spec.name, what, None if kept_ms is None else newest_ms + kept_ms)
-
-
-class _Theirs:
-    """Whether a record is about one recipient, by its key; a claim by who it says owns it."""
-
-    def __init__(self, topic: str, recipient_id: str) -> None:
-        key = recipient_id.encode()
-        is_state = topic == topics.STATE_CHANGELOG
-        self._keys = {part + key for part in STATE_PARTS} if is_state else {key}
-        self._is_claims = topic == topics.DESTINATION_CLAIMS
-        self._recipient_id = recipient_id
-        self._codec = Codec()
-
-    def __call__(self, record: Any) -> bool:
-        if not self._is_claims:
-            return record.key in self._keys
-        if record.value is None:
-            return False
-        try:
-            return self._codec.decode_claim(record.value).recipient_id == self._recipient_id
-        except DecodeError:
-            return False
+        for start in range(0, len(names), CLAIMS_MAX):
+            asked = ClaimsQuestion(partition, recipient_id, list(names[start : start + CLAIMS_MAX]))
+            body = msgspec.json.encode(asked)
+            said = await states.of_partition("POST", partition, f"{PATH}/claims", body)
+            held += len(msgspec.json.decode(said.body, type=ClaimsHeld).address_hashes)
+    except (ProblemError, msgspec.DecodeError) as error:
+        return [Left("state", f"claims of partition {partition} could not be asked: {error}")]
+    return [Left("state", f"{held} claims, in partition {partition}")] if held else []

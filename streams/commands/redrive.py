@@ -78,7 +78,11 @@ async def _dead_letters(client: Mapping[str, Any], topic: str) -> AsyncIterator[
     count = await partition_count(topic, client)
     partitions = [TopicPartition(topic, number) for number in range(count)]
     consumer = AIOKafkaConsumer(
-        **client, enable_auto_commit=False, isolation_level="read_committed"
+        **client,
+        enable_auto_commit=False,
+        isolation_level="read_committed",
+        # With "latest" the reset that follows assign() may undo the seek: nothing would be read.
+        auto_offset_reset="earliest",
     )
     await consumer.start()
     try:

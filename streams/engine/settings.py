@@ -43,6 +43,7 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     two live processes: the second gets the first one's partitions at once, and until the first
     hears of it both may send the same."""
     web_host: str = "127.0.0.1"
+    """A ledger worker listens on loopback instead, as long as there are no API keys."""
     web_port: int = 6066
     """Health, metrics and the role's pages; 0 takes a free port."""
     advertised_url: str = ""

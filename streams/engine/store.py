@@ -22,7 +22,9 @@ from typing import Any
 import msgspec
 from rocksdict import (
     BlockBasedOptions,
+    BottommostLevelCompaction,
     Cache,
+    CompactOptions,
     Options,
     Rdict,
     ReadOptions,
@@ -228,10 +230,14 @@ class PartitionStore:
         """Takes what was deleted under these keys, and of the due index, off the disk as well.
 
         RocksDB keeps what was deleted until it has a reason to rewrite a file; this takes a while.
+        Its MANIFEST names the first and last key of every file that there was, until the next open.
         """
+        options = CompactOptions()
+        # Else a file with nothing below it is moved as it is, with deletions and their keys.
+        options.set_bottommost_level_compaction(BottommostLevelCompaction.force())
         for key in keys:
-            self._db.compact_range(key, key + b"\0")
-        self._db.compact_range(DUE_PREFIX, None)
+            self._db.compact_range(key, key + b"\0", options)
+        self._db.compact_range(DUE_PREFIX, None, options)
 
     def size_bytes(self) -> int:
         """Rough size on disk, for the metrics."""

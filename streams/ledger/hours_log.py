@@ -58,7 +58,10 @@ class KafkaHours:
         """Everything that is known of a partition's hours. Raises ``KafkaError``."""
         place = TopicPartition(topics.LEDGER_HOURS, partition)
         consumer: Any = AIOKafkaConsumer(
-            **client_settings(self._engine, "ledger-hours"), enable_auto_commit=False
+            **client_settings(self._engine, "ledger-hours"),
+            enable_auto_commit=False,
+            # With "latest" the reset that follows assign() may undo the seek, and nothing is read.
+            auto_offset_reset="earliest",
         )
         await consumer.start()
         found: dict[bytes, int] = {}

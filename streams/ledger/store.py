@@ -22,7 +22,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
-from rocksdict import Cache, ColumnFamily, Rdict, ReadOptions, WriteBatch
+from rocksdict import (
+    BottommostLevelCompaction,
+    Cache,
+    ColumnFamily,
+    CompactOptions,
+    Rdict,
+    ReadOptions,
+    WriteBatch,
+)
 
 from streams.ledger import rows as ledger_rows
 from streams.ledger.counters import Counters, Counts
@@ -127,7 +135,10 @@ class LedgerStore:
         """Rewrites a bucket, so that what was deleted is no longer on the disk. Takes long."""
         bucket = self._buckets.get(number)
         if bucket is not None:
-            bucket.compact_range(None, None)
+            options = CompactOptions()
+            # Else a file with nothing below it may stay as it is, with deletions and their keys.
+            options.set_bottommost_level_compaction(BottommostLevelCompaction.force())
+            bucket.compact_range(None, None, options)
             # The write-ahead log goes when nothing in it is still in memory alone.
             for each in (*self._buckets.values(), self._database):
                 each.flush()

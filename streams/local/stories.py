@@ -47,7 +47,11 @@ async def find_stories(client: Mapping[str, Any]) -> list[Story]:
     codec = Codec(None)
     partitions = [TopicPartition(topics.DECISIONS, number) for number in range(PARTITIONS_READ)]
     consumer = AIOKafkaConsumer(
-        **client, enable_auto_commit=False, isolation_level="read_committed"
+        **client,
+        enable_auto_commit=False,
+        isolation_level="read_committed",
+        # With "latest" the reset that follows assign() may undo the seek: nothing would be read.
+        auto_offset_reset="earliest",
     )
     await consumer.start()
     try:

@@ -7,6 +7,7 @@
 ``POST /v1/state/recipients/{id}/preferences``        change them (``PreferencesChange``)
 ``GET  /v1/state/recipients/{id}/destinations``       addresses, unmasked: the API masks them
 ``GET  /v1/state/recipients/{id}/kept?mark=``         which parts there are, and a mark
+``POST /v1/state/claims``                             which addresses are said to be a recipient's
 ``POST /v1/state/preview``                            what would become of an event, and why
 ``POST /v1/state/seen``                               did these event ids come before
 
@@ -43,6 +44,8 @@ from streams.web.preference_owner import Owned, PreferenceOwner, with_preference
 from streams.web.preview import preview, seen_before
 from streams.web.recipient_view import recipient_document
 from streams.web.state_documents import (
+    ClaimsHeld,
+    ClaimsQuestion,
     DestinationDocument,
     KeptOfRecipient,
     OwnedPartitions,
@@ -122,6 +125,7 @@ class DecideWeb:
                 web.post("/recipients/{recipient_id}/preferences", self.change_preferences),
                 web.get("/recipients/{recipient_id}/destinations", self.destinations),
                 web.get("/recipients/{recipient_id}/kept", self.kept),
+                web.post("/claims", self.claims),
                 web.post("/preview", self.preview),
                 web.post("/seen", self.seen),
             ]
@@ -213,10 +217,25 @@ class DecideWeb:
         *parts, marked = owned.view.get_many([*keys, tables.FORGOTTEN + mark])
         names = ("profile", "activity", "waiting")
         kept = [name for name, value in zip(names, parts, strict=True) if value is not None]
-        if marked is not None and not kept and isinstance(owned.view, Purging):
-            with owned:  # The partition is not given up meanwhile.
-                await asyncio.to_thread(owned.view.purge, keys)
+        if marked is not None and not kept:
+            await _purge(owned, keys)
         return _json(KeptOfRecipient(kept, marked is not None))
+
+    async def claims(self, request: web.Request) -> web.Response:
+        """Which addresses a partition says are a recipient's; claims that were taken back are in
+        none of its files once this is answered."""
+        self._authorize(request)
+        asked = await _body(request, ClaimsQuestion)
+        owned = self._of_partition(asked.partition)
+        keys = [tables.CLAIM + name.encode() for name in asked.address_hashes]
+        held, gone = [], []
+        for key, value in zip(keys, owned.view.get_many(keys), strict=True):
+            if value is None:
+                gone.append(key)
+            elif self._codec.decode_claim(value).recipient_id == asked.recipient_id:
+                held.append(key.removeprefix(tables.CLAIM).decode())
+        await _purge(owned, gone)
+        return _json(ClaimsHeld(held))
 
     async def preview(self, request: web.Request) -> web.Response:
         """What would become of an event. Changes nothing."""
@@ -278,6 +297,12 @@ class DecideWeb:
     def _authorize(self, request: web.Request) -> None:
         if not is_worker(request, self._settings.internal_secret):
             raise refuse("unauthenticated", NOT_A_WORKER)
+
+
+async def _purge(owned: Owned, keys: list[bytes]) -> None:
+    if keys and isinstance(owned.view, Purging):
+        with owned:  # The partition is not given up meanwhile.
+            await asyncio.to_thread(owned.view.purge, keys)
 
 
 def _choices(state: RecipientState, is_applied: bool) -> web.Response:

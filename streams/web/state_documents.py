@@ -13,6 +13,8 @@ from msgspec import UNSET, Meta, UnsetType
 
 from streams.core.model import Channel, Kind, Priority
 
+CLAIMS_MAX = 1_000
+"""Addresses in one question about claims."""
 YEAR_10000_MS = 253_402_300_800_000
 TimeMs = Annotated[int, Meta(ge=0, lt=YEAR_10000_MS)]
 Name = Annotated[str, Meta(min_length=1, max_length=256)]
@@ -192,6 +194,20 @@ class KeptOfRecipient(msgspec.Struct, frozen=True):
     """Of the state: ``profile``, ``activity``, ``waiting``. Of the ledger: ``rows``."""
     is_marked: bool
     """Whether what comes for them is refused, or not kept, because they were forgotten."""
+
+
+class ClaimsQuestion(msgspec.Struct, frozen=True):
+    """Which of these addresses does a partition say belong to the recipient?"""
+
+    partition: int
+    recipient_id: str
+    address_hashes: Annotated[list[str], Meta(max_length=CLAIMS_MAX)]
+
+
+class ClaimsHeld(msgspec.Struct, frozen=True):
+    """Those that do."""
+
+    address_hashes: list[str]
 
 
 class OwnedPartitions(msgspec.Struct, frozen=True):

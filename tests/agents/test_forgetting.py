@@ -131,8 +131,7 @@ def test_saying_it_again_changes_nothing(logic: DecideLogic, codec: Codec) -> No
     again = run(logic, store, erasure(codec))
     assert store.values == {MARK: T0.to_bytes(8)}
     assert not outputs(again, topics.DECISIONS)
-    tombstone = record(topics.PREFERENCES, None, 6)
-    assert not run(logic, store, tombstone, preference(codec, zone="Asia/Tokyo")).outputs
+    assert not run(logic, store, record(topics.PREFERENCES, None, 6)).outputs
     assert store.values == {MARK: T0.to_bytes(8)}
 
 
@@ -228,3 +227,17 @@ def test_what_was_refused_is_no_dead_letter_after_a_return(
     (letter,) = outputs(run(logic, store, *records), topics.DEAD_LETTERS)
     assert b"new" in letter.value
     assert b"secret" not in letter.value
+
+
+def test_late_preferences_are_taken_out_of_their_compacted_topic(
+    logic: DecideLogic, codec: Codec
+) -> None:
+    store = known(logic, codec)
+    run(logic, store, erasure(codec))
+    result = run(logic, store, preference(codec, zone="Asia/Tokyo"))
+    (tombstone,) = outputs(result, topics.PREFERENCES)
+    assert (tombstone.key, tombstone.value) == (ME.encode(), None)
+    assert store.values == {MARK: T0.to_bytes(8)}
+    # Its own tombstone comes back to it, and is answered with nothing.
+    result = run(logic, store, record(topics.PREFERENCES, None, 6))
+    assert outputs(result, topics.PREFERENCES) == []

@@ -78,3 +78,15 @@ async def test_a_graceful_stop_answers_what_it_took(world: World, tmp_path: Path
     assert len(there) == len(set(there))
     assert token not in process.output()
     assert recipient_id not in process.output()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere 127.0.0.2 is no address of its own")
+def test_without_keys_a_ledger_worker_has_no_socket_but_on_loopback(world: World) -> None:
+    port = int(world.urls["ledger"].rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port), 5):
+        pass
+    # Whoever listens on 0.0.0.0, as it was told to, answers here as well.
+    with pytest.raises(ConnectionRefusedError), socket.create_connection(("127.0.0.2", port), 5):
+        pass
+    said = world.processes["ledger"].output()
+    assert said.count("flowstate keys create") == 1, said

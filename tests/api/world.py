@@ -29,6 +29,8 @@ data_folder = "{folder}/state"
 [kafka]
 bootstrap = "{bootstrap}"
 partitions = {partitions}
+[api]
+keys_file = "{folder}/no-keys.json"
 [privacy]
 hash_key = "a key of these tests alone"
 [categories.message]
@@ -82,6 +84,8 @@ def start_worker(world: World, role: str) -> None:
         [*argv, "--config", str(world.folder / "flowstate.toml")],
         world.folder / f"{role}.log",
         {
+            # Without keys a ledger worker listens on loopback all the same: see test_process.py.
+            "FLOWSTATE_ENGINE__WEB_HOST": "0.0.0.0" if role == "ledger" else "127.0.0.1",
             "FLOWSTATE_ENGINE__WEB_PORT": str(port),
             "FLOWSTATE_ENGINE__SESSION_TIMEOUT": "15s",
         },

@@ -44,13 +44,15 @@ def test_scan_is_ordered_bounded_and_starts_after(store: PartitionStore) -> None
     assert store.scan(b"x", None, 10) == []
 
 
+@pytest.mark.parametrize("was_on_disk", [True, False])
 def test_what_is_purged_is_no_longer_on_the_disk(
-    store: PartitionStore, memory: SharedMemory
+    store: PartitionStore, memory: SharedMemory, was_on_disk: bool
 ) -> None:
     name = b"somebody whose name is long enough to be found"
     others = [(b"p%05d" % n, b"x" * 100) for n in range(2_000)]
     store.write([*others, (b"p" + name, b"1")], [Due(name, None, 77)], Followed(TOPIC, 1))
-    store._db.flush()
+    if was_on_disk:
+        store._db.flush()
     store.write([(b"p" + name, None)], [Due(name, 77, None)], Followed(TOPIC, 2))
     assert name in files(store.folder)
     store.purge([b"p" + name])

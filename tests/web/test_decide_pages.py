@@ -14,7 +14,7 @@ from streams.agents.decide import IF_MATCH
 from streams.api.settings import DecideWebSettings
 from streams.codec import Codec
 from streams.core import state_codec
-from streams.core.model import Preferences, Profile
+from streams.core.model import Claim, Preferences, Profile
 from streams.core.policy import Category, Policy
 from streams.engine.log_writer import NotWritten, OutRecord, Placed, Written
 from streams.engine.settings import EngineSettings
@@ -229,3 +229,18 @@ def test_pending_changes_are_bounded_in_number_and_age() -> None:
     pending.add(1, "d", "old", Preferences(locale="d"))
     pending.forget(1)
     assert pending.get(1, "d", "old") is None
+
+
+async def test_claims_are_told_by_owner_and_what_was_taken_back_is_purged(
+    client: TestClient[Any, Any], log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    purged: list[bytes] = []
+    monkeypatch.setattr(log, "purge", purged.extend, raising=False)
+    for name, owner in (("h1", "ann"), ("h2", "bob")):
+        claim = CODEC.encode_claim(Claim(name, owner, "mail", "email", 1))
+        log.values[tables.CLAIM + name.encode()] = claim
+    asked = {"partition": 0, "recipient_id": "ann", "address_hashes": ["h1", "h2", "h3"]}
+    answer = await client.post("/claims", json=asked)
+    assert await answer.json() == {"address_hashes": ["h1"]}
+    assert purged == [tables.CLAIM + b"h3"]
+    assert (await client.post("/claims", json={**asked, "partition": 7})).status == 503
