@@ -3,9 +3,9 @@
 Read this file to understand the product. ``accept`` takes an event through rules 1 to 3, and
 ``settle`` takes a notification (an event, a closed digest, something released) through rules 4
 to 9. Each rule is a module of its own beside this one; here is their order, and nothing else
-decides it. What is due is always released before the input is applied (and what the input made
-due, such as a digest that it filled, right after), and what is released passes every rule again:
-who opted out meanwhile gets nothing.
+decides it. What is due is released before an event is applied (and what the input made due, such
+as a digest that it filled, right after), but not before what people said is (``SAID_BEFORE``); and
+what is released passes every rule again: who opted out meanwhile gets nothing.
 
 Invariants: the same arguments give the same bytes; no argument is changed; every accepted event
 leaves at least one entry, and the last one either ends it or says what it waits for.
@@ -52,6 +52,11 @@ from streams.core.policy import Category, Policy
 from streams.core.terms import FROM_THE_START, Course, Offer
 from streams.core.turn import Turn
 
+SAID_BEFORE = (PreferenceInput, DestinationInput, Receipt, Cancellation, Erasure)
+"""What people said is older than the moment at which it is read, after an outage by as much as that
+lasted. It holds for what has become due meanwhile too, and so does the next thing that they said:
+what was due already waits for an event or a ``Wake``, before which all of it has been read."""
+
 
 def decide(
     state: RecipientState,
@@ -61,7 +66,9 @@ def decide(
 ) -> Decision:
     """Decides one input for one recipient at ``now_ms`` (Unix ms). Never raises for bad input."""
     turn = Turn(state, now_ms, policy, None)
-    release.release_due(turn, settle)
+    waits = isinstance(input, SAID_BEFORE) and release.is_overdue(turn)
+    if not waits:
+        release.release_due(turn, settle)
     if isinstance(input, Wake):
         return turn.decision()
     turn.source = input.source
@@ -79,7 +86,8 @@ def decide(
         cancel.on_cancellation(turn, input)
     elif isinstance(input, Erasure):
         erasure.on_erasure(turn, input)
-    release.release_due(turn, settle)
+    if not waits:
+        release.release_due(turn, settle)
     return turn.decision()
 
 

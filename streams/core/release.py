@@ -19,6 +19,12 @@ Order = tuple[int, int]
 """(rank of the priority, append time)."""
 
 
+def is_overdue(turn: Turn) -> bool:
+    """Whether anything is due by ``turn.now_ms``."""
+    due_ms = turn.next_due_ms()
+    return due_ms is not None and due_ms <= turn.now_ms
+
+
 def release_due(turn: Turn, settle: Settle) -> None:
     """Takes everything due by ``turn.now_ms`` out of the waiting part and settles it.
 

@@ -25,6 +25,7 @@ from streams.core.model import (
     PreferenceInput,
     Preferences,
     Receipt,
+    Wake,
 )
 from tests.core.reference.nouns import (
     KINDS,
@@ -45,7 +46,10 @@ class Reference(People):
     def step(self, entered: Input, now_ms: int) -> tuple[list[Told], list[Leaves]]:
         """What must come out of this input at this time."""
         self.now, self.told, self.leaves = now_ms, [], []
-        self.release()
+        overdue = self.next_due_ms is not None and self.next_due_ms <= now_ms
+        waits = overdue and not isinstance(entered, EventInput | Feedback | Wake)
+        if not waits:
+            self.release()
         if isinstance(entered, EventInput):
             self.accept(entered.event, entered.source.appended_at_ms)
         elif isinstance(entered, PreferenceInput):
@@ -58,7 +62,8 @@ class Reference(People):
             self.cancel(entered)
         elif isinstance(entered, Feedback):
             self.answer(entered)
-        self.release()
+        if not waits:
+            self.release()
         return self.told, self.leaves
 
     def release(self) -> None:

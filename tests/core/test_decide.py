@@ -163,6 +163,57 @@ def test_what_is_due_is_released_before_the_event_is_applied() -> None:
     assert ana.entries[-1].event_id == "e3"
 
 
+def late_by_an_outage() -> Person:
+    """Somebody with a digest, an escalation's next step and a held event all overdue by an hour."""
+    ana = Person(
+        a_policy(
+            Category("digested", digest=DigestRule("window", window_ms=HOUR)),
+            Category("urgent", route="escalate", escalate_after_ms=5 * MINUTE),
+            Category("later"),
+        ),
+        PHONE,
+        MAIL,
+    )
+    ana.gets("e1", "digested")
+    ana.gets("e2", "urgent")
+    ana.gets("e3", "later", send_at_ms=ana.now_ms + MINUTE)
+    assert ana.sent == [("e2", "push")]
+    ana.now_ms += 2 * HOUR
+    return ana
+
+
+def test_an_opt_out_that_is_read_late_holds_for_what_became_due_before_it_was_read() -> None:
+    ana = late_by_an_outage()
+    ana.prefers(locale="en")  # Neither does an older word of theirs let anything go.
+    ana.prefers(default=False)
+    ana.wakes()
+    assert ana.sent == [("e2", "push")]
+    assert ana.due_ms is None
+
+
+def test_a_receipt_that_is_read_late_ends_the_escalation() -> None:
+    ana = late_by_an_outage()
+    ana.hears("seen", delivery_id=ana.deliveries[0].delivery_id)
+    ana.wakes()
+    assert ("e2", "email") not in ana.sent
+
+
+def test_a_withdrawal_that_is_read_late_is_not_too_late() -> None:
+    ana = late_by_an_outage()
+    ana.cancels("e3")
+    ana.cancels("e1")
+    ana.wakes()
+    assert ana.sent == [("e2", "push"), ("e2", "email")]
+
+
+def test_an_address_that_is_removed_late_gets_nothing() -> None:
+    ana = late_by_an_outage()
+    ana.removes(MAIL)
+    ana.removes(PHONE)
+    ana.gets("e4", "later")
+    assert ana.sent == [("e2", "push")]
+
+
 def test_one_delivery_for_each_address_and_with_all_for_each_channel() -> None:
     channels: tuple[Channel, ...] = ("push", "email", "sms")
     tablet = PHONE.__class__("tablet", "apns", "t2", T0 - DAY)
