@@ -52,10 +52,11 @@ from streams.core.policy import Category, Policy
 from streams.core.terms import FROM_THE_START, Course, Offer
 from streams.core.turn import Turn
 
-SAID_BEFORE = (PreferenceInput, DestinationInput, Receipt, Cancellation, Erasure)
+SAID_BEFORE = (PreferenceInput, DestinationInput, Receipt, Cancellation, Erasure, Feedback)
 """What people said is older than the moment at which it is read, after an outage by as much as that
 lasted. It holds for what has become due meanwhile too, and so does the next thing that they said:
-what was due already waits for an event or a ``Wake``, before which all of it has been read."""
+what was due already waits for an event or a ``Wake``, before which all of it has been read. So it
+does at a provider's answer, behind which their word may still be waiting."""
 
 
 def decide(

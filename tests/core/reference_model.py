@@ -47,7 +47,7 @@ class Reference(People):
         """What must come out of this input at this time."""
         self.now, self.told, self.leaves = now_ms, [], []
         overdue = self.next_due_ms is not None and self.next_due_ms <= now_ms
-        waits = overdue and not isinstance(entered, EventInput | Feedback | Wake)
+        waits = overdue and not isinstance(entered, EventInput | Wake)
         if not waits:
             self.release()
         if isinstance(entered, EventInput):

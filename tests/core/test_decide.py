@@ -184,7 +184,8 @@ def late_by_an_outage() -> Person:
 
 def test_an_opt_out_that_is_read_late_holds_for_what_became_due_before_it_was_read() -> None:
     ana = late_by_an_outage()
-    ana.prefers(locale="en")  # Neither does an older word of theirs let anything go.
+    ana.prefers(locale="en")  # Neither does an older word of theirs let anything go,
+    ana.answers(ana.deliveries[0], "accepted")  # nor an answer that is read before it.
     ana.prefers(default=False)
     ana.wakes()
     assert ana.sent == [("e2", "push")]
