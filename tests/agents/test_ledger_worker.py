@@ -106,7 +106,8 @@ async def complete_totals(url: str, verdicts: int) -> Totals:
                 totals = await client.totals()
         except LedgerError:
             return None
-        counted = sum(c.count for c in totals.counts if not c.what.startswith("answer:"))
+        beside = ("answer:", "event")
+        counted = sum(c.count for c in totals.counts if not c.what.startswith(beside))
         assert counted <= verdicts, totals
         return totals if totals.is_complete and counted == verdicts else None
 
