@@ -292,7 +292,8 @@ async def test_a_kill_while_a_provider_is_away_leaves_a_handful_in_doubt(
     await _all_answered(bench, count)
     outcomes = [o for o in await bench.outcomes() if o["delivery_id"] not in refused]
     given_up = sum(o["status"] == "ambiguous" for o in outcomes)
-    assert given_up <= 40, "no more than were under way"
+    # What was begun waits for the first answer of a new connection: as many as may be under way.
+    assert given_up <= bench.deliver.in_flight_max, "no more than were under way"
     assert sum(o["status"] == "accepted" for o in outcomes) == len(outcomes) - given_up
 
 
