@@ -55,7 +55,7 @@ def absorb(turn: Turn, notification: Notification, rule: DigestRule) -> bool:
         last_ms = turn.waiting.lookbacks.get(digest.lookback_key(notification.category, key))
         if last_ms is None or turn.now_ms >= last_ms + rule.window_ms:
             return False
-        return _put(turn, notification, rule, key, opened, last_ms + rule.window_ms)
+        return _put(turn, notification, rule, key, None, last_ms + rule.window_ms)
     if opened is not None and rule.mode != "debounce":
         return _put(turn, notification, rule, key, opened, opened.closes_at_ms)
     opened_at_ms = opened.opened_at_ms if opened else turn.now_ms
