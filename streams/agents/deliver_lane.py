@@ -30,6 +30,9 @@ from streams.sinks.dispatch import Dispatcher, Wait
 from streams.sinks.providers import Provider
 from streams.templates.rendered import RenderFailed
 
+OUTSIDE = frozenset({"breaker", "budget", "killed"})
+"""Reasons of ``Wait`` that are nobody's fault here, however long they last."""
+
 
 class Lane:
     """The deliveries of one kind on one partition."""
@@ -47,6 +50,7 @@ class Lane:
         self._timer_due_s = 0.0
         self._held = False
         """No provider would take the head of a queue when it was last asked."""
+        self._held_for = ""
         self.waiting = 0
         """Added and not finished."""
 
@@ -54,6 +58,13 @@ class Lane:
     def under_way(self) -> int:
         """Sends that have begun and not ended."""
         return len(self._tasks)
+
+    @property
+    def is_excused(self) -> bool:
+        """Whether there is a reason from outside for finishing nothing: a provider that is away,
+        stopped or out of quota, or an answer that is awaited (which has a deadline)."""
+        held = self._held and self._held_for in OUTSIDE
+        return held or bool(self._tasks) or not self.waiting
 
     def add(self, item: Item) -> None:
         """Takes a delivery in, in the order of its topic."""
@@ -121,6 +132,7 @@ class Lane:
         if isinstance(chosen, Wait):
             if not chosen.alone:
                 self._held = True
+                self._held_for = chosen.reason
                 self._pump_in(chosen.for_ms)
                 return False
             queue.popleft()

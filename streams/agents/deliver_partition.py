@@ -249,9 +249,13 @@ class DeliverRunner:
         """Lets time pass for what cannot be sent: expiry, kill switches."""
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
-            for lane in self._lanes.values():
+            lanes = self._lanes.values()
+            for lane in lanes:
                 lane.sweep()
                 lane.pump()
+            if any(lane.waiting for lane in lanes) and all(lane.is_excused for lane in lanes):
+                # A provider that is away for hours is no reason to end this process every minute.
+                self._context.progress()
 
     async def _finish_what_is_under_way(self) -> bool:
         """Waits for answers and for the log; True when nothing is left in doubt."""
