@@ -48,9 +48,8 @@ class Lane:
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due_s = 0.0
-        self._held = False
-        """No provider would take the head of a queue when it was last asked."""
-        self._held_for = ""
+        self._held_for: str | None = None
+        """Why no provider would take the head of a queue when it was last asked, if none would."""
         self.waiting = 0
         """Added and not finished."""
 
@@ -63,8 +62,7 @@ class Lane:
     def is_excused(self) -> bool:
         """Whether there is a reason from outside for finishing nothing: a provider that is away,
         stopped or out of quota, or an answer that is awaited (which has a deadline)."""
-        held = self._held and self._held_for in OUTSIDE
-        return held or bool(self._tasks) or not self.waiting
+        return self._held_for in OUTSIDE or bool(self._tasks) or not self.waiting
 
     def add(self, item: Item) -> None:
         """Takes a delivery in, in the order of its topic."""
@@ -84,7 +82,7 @@ class Lane:
 
         While they can be had it is not needed: each is looked at in the moment of its sending.
         """
-        if not self._held or not self._host.leased():
+        if self._held_for is None or not self._host.leased():
             return
         for item in list(self._unsent()):
             outcome = None if item.finished or item.begun else self._verdict(item)
@@ -131,7 +129,6 @@ class Lane:
             return True
         if isinstance(chosen, Wait):
             if not chosen.alone:
-                self._held = True
                 self._held_for = chosen.reason
                 self._pump_in(chosen.for_ms)
                 return False
@@ -161,7 +158,7 @@ class Lane:
     def _begin(self, item: Item, provider: Provider) -> None:
         item.begun = True
         self._host.begins(item)
-        self._held = False
+        self._held_for = None
         self._behind[item.delivery.recipient_id] = deque()
         task = asyncio.create_task(self._send(item, provider))
         self._tasks.add(task)

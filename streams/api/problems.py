@@ -113,12 +113,18 @@ def answer(refused: Problem, headers: dict[str, str] | None = None) -> web.Respo
     response = web.Response(
         body=msgspec.json.encode(refused), status=refused.status, content_type=CONTENT_TYPE
     )
-    if refused.retry_after_s is not None:
-        response.headers["Retry-After"] = str(refused.retry_after_s)
-    if refused.status == 401:
-        response.headers["WWW-Authenticate"] = 'Bearer realm="flowstate"'
-    response.headers.update(headers or {})
+    response.headers.update({**headers_of(refused), **(headers or {})})
     return response
+
+
+def headers_of(refused: Problem) -> dict[str, str]:
+    """What a problem says in headers, whatever its body looks like."""
+    headers = {}
+    if refused.retry_after_s is not None:
+        headers["Retry-After"] = str(refused.retry_after_s)
+    if refused.status == 401:
+        headers["WWW-Authenticate"] = 'Bearer realm="flowstate"'
+    return headers
 
 
 def of_http_exception(error: web.HTTPException) -> Problem:

@@ -134,18 +134,13 @@ class StateRunner(PartitionRunner, Protocol):
 class ReadableRunner:
     """A runner whose state the pages may read. Implements ``PartitionRunner``."""
 
-    def __init__(
-        self, partition: int, runner: StateRunner, pages: DecideWeb, announcer: Announcer
-    ) -> None:
+    def __init__(self, partition: int, runner: StateRunner, pages: DecideWeb) -> None:
         self._partition = partition
         self._runner = runner
         self._pages = pages
-        self._announcer = announcer
 
     async def start(self) -> None:
         """Starts the runner; then its state can be read, once it has caught up."""
-        # Said before the restore: whoever asks meanwhile is told that it is under way.
-        self._announcer.add(self._partition)
         runner = self._runner
         await runner.start()
         self._pages.take_over(self._partition, runner.state, lambda: runner.caught_up)
@@ -160,29 +155,26 @@ class ReadableRunner:
 
     async def stop(self, graceful: bool) -> None:
         """Nothing is read any more when the runner stops."""
-        self._announcer.remove(self._partition)
         await self._pages.give_up(self._partition)
         await self._runner.stop(graceful)
 
 
 def with_pages(spec: RoleSpec, pages: DecideWeb, engine: EngineSettings) -> RoleSpec:
     """The decide role, answering the API's questions as well."""
-    app: list[Any] = []
-    announcer = Announcer(engine, lambda: own_url(engine, app), pages.announce_ms)
     mount = spec.on_app
 
     def on_app(faust_app: Any) -> None:
-        app.append(faust_app)
         pages.mount(faust_app)
         if mount is not None:
             mount(faust_app)
 
     def factory(partition: int, context: PartitionContext) -> PartitionRunner:
         inner = cast(StateRunner, spec.runner_factory(partition, context))
-        return ReadableRunner(partition, inner, pages, announcer)
+        return ReadableRunner(partition, inner, pages)
 
-    services = (*spec.services, pages, announcer)
-    return replace(spec, runner_factory=factory, on_app=on_app, services=services)
+    services = (*spec.services, pages)
+    readable = replace(spec, runner_factory=factory, on_app=on_app, services=services)
+    return announced(readable, engine, repeat_ms=pages.announce_ms)
 
 
 class AnnouncedRunner:
@@ -195,6 +187,7 @@ class AnnouncedRunner:
 
     async def start(self) -> None:
         """As the runner does."""
+        # Said before a restore: whoever asks meanwhile is told that it is under way.
         self._announcer.add(self._partition)
         await self._runner.start()
 
@@ -212,10 +205,17 @@ class AnnouncedRunner:
         await self._runner.stop(graceful)
 
 
-def announced(spec: RoleSpec, engine: EngineSettings, topic: str) -> RoleSpec:
+def announced(
+    spec: RoleSpec,
+    engine: EngineSettings,
+    topic: str = topics.PREFERENCES,
+    repeat_ms: int = REPEAT_MS,
+) -> RoleSpec:
     """A role whose workers say in Kafka, beside ``topic``, which partitions they own."""
     app: list[Any] = []
-    announcer = Announcer(engine, lambda: own_url(engine, app), role=spec.name, topic=topic)
+    announcer = Announcer(
+        engine, lambda: own_url(engine, app), repeat_ms, role=spec.name, topic=topic
+    )
     mount = spec.on_app
 
     def on_app(faust_app: Any) -> None:

@@ -22,6 +22,7 @@ from streams.api.problems import (
     CONTENT_TYPE,
     Problem,
     ProblemError,
+    headers_of,
     of_http_exception,
     problem,
     refuse,
@@ -197,11 +198,7 @@ class Frame:
             raise web.HTTPFound(f"/login{render.query(next=request.path_qs)}")
         else:
             response = self.html("problem.html", request, None, refused.status, problem=refused)
-        if refused.retry_after_s is not None:
-            response.headers["Retry-After"] = str(refused.retry_after_s)
-        if refused.status == 401:
-            response.headers["WWW-Authenticate"] = 'Bearer realm="flowstate"'
-        response.headers.update(headers or {})
+        response.headers.update({**headers_of(refused), **(headers or {})})
         return response
 
     def respond(self, body: bytes, content_type: str, status: int = 200) -> web.Response:
