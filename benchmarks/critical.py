@@ -26,7 +26,7 @@ from benchmarks.delivering import (
 )
 from benchmarks.load import fill
 from benchmarks.offer import Offer
-from benchmarks.report import Benchmark, Figures, Goal, Options
+from benchmarks.report import Benchmark, Figures, Goal, Options, in_a_loop
 from benchmarks.stand import now_ms, say
 from streams import topics
 
@@ -101,14 +101,9 @@ async def measure(options: Options) -> Figures:
     return found
 
 
-def run(options: Options) -> Figures:
-    """One repeat, from plain code."""
-    return asyncio.run(measure(options))
-
-
 BENCHMARK = Benchmark(
     name="critical",
     what="latency of critical events under a backlog of bulk, and of normal events; idle",
-    run=run,
+    run=in_a_loop(measure),
     goals=(Goal("p99_ratio_to_idle", 2, at_least=False),),
 )

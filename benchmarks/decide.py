@@ -16,7 +16,7 @@ import uuid
 
 from benchmarks import people
 from benchmarks.load import Gate, fill, read_committed
-from benchmarks.report import Benchmark, Figures, Goal, Options
+from benchmarks.report import Benchmark, Figures, Goal, Options, in_a_loop
 from benchmarks.stand import (
     Recording,
     Stand,
@@ -122,15 +122,10 @@ async def measure(options: Options) -> Figures:
     return found
 
 
-def run(options: Options) -> Figures:
-    """One repeat, from plain code."""
-    return asyncio.run(measure(options))
-
-
 BENCHMARK = Benchmark(
     name="decide",
     what="one decide worker, full rules, exactly once; twin: the same rules in ordinary Faust",
-    run=run,
+    run=in_a_loop(measure),
     goals=(
         Goal("events_per_second", 40_000),
         Goal("ratio_to_twin", 8),

@@ -27,7 +27,7 @@ import msgspec
 import psutil
 
 from benchmarks.load import Gate
-from benchmarks.report import Benchmark, Figures, Goal, Options
+from benchmarks.report import Benchmark, Figures, Goal, Options, in_a_loop
 from benchmarks.stand import Recording, Stand, Worker, measured, open_stand, say
 from streams import topics
 from streams.codec import Codec
@@ -219,14 +219,9 @@ async def measure(options: Options) -> Figures:
     return figures
 
 
-def run(options: Options) -> Figures:
-    """One repeat, from plain code."""
-    return asyncio.run(measure(options))
-
-
 BENCHMARK = Benchmark(
     name="deliver",
     what="one deliver worker: consume, render, send, outcome acknowledged; recovery of an outage",
-    run=run,
+    run=in_a_loop(measure),
     goals=(Goal("apns_per_second", 10_000), Goal("recovery_seconds", 60, at_least=False)),
 )

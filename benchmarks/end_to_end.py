@@ -7,7 +7,6 @@ lane from append to answer.
 
 from __future__ import annotations
 
-import asyncio
 import time
 
 from benchmarks.delivering import (
@@ -19,7 +18,7 @@ from benchmarks.delivering import (
     open_delivering,
 )
 from benchmarks.offer import Offer
-from benchmarks.report import Benchmark, Figures, Goal, Options
+from benchmarks.report import Benchmark, Figures, Goal, Options, in_a_loop
 from benchmarks.stand import Recording, say
 from streams import topics
 
@@ -80,15 +79,10 @@ async def measure(options: Options) -> Figures:
         return await offer_and_drain(running, options, rate, seconds, recipients)
 
 
-def run(options: Options) -> Figures:
-    """One repeat, from plain code."""
-    return asyncio.run(measure(options))
-
-
 BENCHMARK = Benchmark(
     name="end-to-end",
     what="events offered at a steady rate, to a local APNs' answer; latency per lane",
-    run=run,
+    run=in_a_loop(measure),
     goals=(
         Goal("behind_s", 2, at_least=False),
         Goal("critical_p99_ms", 250, at_least=False),

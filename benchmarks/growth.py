@@ -12,7 +12,7 @@ import uuid
 
 from benchmarks import people
 from benchmarks.load import Gate
-from benchmarks.report import Benchmark, Figures, Goal, Options
+from benchmarks.report import Benchmark, Figures, Goal, Options, in_a_loop
 from benchmarks.stand import Stand, Worker, folder_bytes, now_ms, open_stand, say
 from benchmarks.state import Lives, lay
 from streams import topics
@@ -88,14 +88,9 @@ async def measure(options: Options) -> Figures:
     return found
 
 
-def run(options: Options) -> Figures:
-    """One repeat, from plain code."""
-    return asyncio.run(measure(options))
-
-
 BENCHMARK = Benchmark(
     name="growth",
     what="decide with more recipients, two workers, 64 partitions",
-    run=run,
+    run=in_a_loop(measure),
     goals=(Goal("loss_share", 0.25, at_least=False),),
 )

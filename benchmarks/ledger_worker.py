@@ -12,7 +12,7 @@ import uuid
 
 from benchmarks import people
 from benchmarks.load import Gate, fill, read_messages
-from benchmarks.report import Benchmark, Figures, Options
+from benchmarks.report import Benchmark, Figures, Options, in_a_loop
 from benchmarks.stand import Recording, Stand, folder_bytes, measured, now_ms, open_stand, say
 from benchmarks.state import Lives, lay
 from streams import topics
@@ -75,11 +75,6 @@ async def measure(options: Options) -> Figures:
     }
 
 
-def run(options: Options) -> Figures:
-    """One repeat, from plain code."""
-    return asyncio.run(measure(options))
-
-
 BENCHMARK = Benchmark(
-    name="ledger-worker", what="one ledger worker: decisions, read and kept", run=run
+    name="ledger-worker", what="one ledger worker: decisions, read and kept", run=in_a_loop(measure)
 )

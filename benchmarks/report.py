@@ -10,6 +10,7 @@ commit, the options, and every repeat's own figures.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import platform
@@ -17,7 +18,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,13 +69,22 @@ class Goal(msgspec.Struct, frozen=True):
         return f"{'≥' if self.at_least else '≤'} {number_text(self.limit)}"
 
 
+Run = Callable[[Options], Figures]
+"""One repeat."""
+
+
 class Benchmark(msgspec.Struct, frozen=True):
     """One thing that can be measured."""
 
     name: str
     what: str
-    run: Callable[[Options], Figures]
+    run: Run
     goals: tuple[Goal, ...] = ()
+
+
+def in_a_loop(measure: Callable[[Options], Coroutine[Any, Any, Figures]]) -> Run:
+    """One repeat of an asynchronous benchmark, from plain code."""
+    return lambda options: asyncio.run(measure(options))
 
 
 def summed_up(repeats: Sequence[Figures]) -> dict[str, dict[str, float]]:

@@ -14,7 +14,7 @@ import uuid
 
 from benchmarks import people
 from benchmarks.load import fill
-from benchmarks.report import Benchmark, Figures, Goal, Options
+from benchmarks.report import Benchmark, Figures, Goal, Options, in_a_loop
 from benchmarks.stand import Stand, Worker, folder_bytes, now_ms, open_stand, say
 from benchmarks.state import Lives, lay
 from streams import topics
@@ -104,15 +104,10 @@ async def measure(options: Options) -> Figures:
     return figures
 
 
-def run(options: Options) -> Figures:
-    """One repeat, from plain code."""
-    return asyncio.run(measure(options))
-
-
 BENCHMARK = Benchmark(
     name="restore",
     what="state from the changelog, and a standby's take-over after a kill",
-    run=run,
+    run=in_a_loop(measure),
     goals=(
         Goal("restore_records_per_second", 150_000),
         Goal("takeover_after_kill_s", 10, at_least=False),

@@ -14,7 +14,7 @@ import msgspec
 
 from benchmarks import thin_job, thin_rules
 from benchmarks.load import Gate, count_committed, fill
-from benchmarks.report import Benchmark, Figures, Goal, Options
+from benchmarks.report import Benchmark, Figures, Goal, Options, in_a_loop
 from benchmarks.stand import Recording, Stand, measured, open_stand, say
 from benchmarks.twins import bare, thin_faust
 from streams.engine.settings import EngineSettings
@@ -132,14 +132,9 @@ async def measure(options: Options) -> Figures:
     return found
 
 
-def run(options: Options) -> Figures:
-    """One repeat, from plain code."""
-    return asyncio.run(measure(options))
-
-
 BENCHMARK = Benchmark(
     name="thin",
     what="a thin job on the engine, on the bare protocol, in ordinary Faust",
-    run=run,
+    run=in_a_loop(measure),
     goals=(Goal("events_per_second", 80_000), Goal("deliveries_wrong", 0, at_least=False)),
 )

@@ -11,7 +11,7 @@ import time
 
 from benchmarks.delivering import percentile
 from benchmarks.load import read_messages
-from benchmarks.report import Benchmark, Figures, Goal, Options
+from benchmarks.report import Benchmark, Figures, Goal, Options, in_a_loop
 from benchmarks.stand import (
     POLL_S,
     STALLED_S_MAX,
@@ -84,14 +84,9 @@ async def measure(options: Options) -> Figures:
     }
 
 
-def run(options: Options) -> Figures:
-    """One repeat, from plain code."""
-    return asyncio.run(measure(options))
-
-
 BENCHMARK = Benchmark(
     name="timers",
     what="digests of everyone, due at the same instant",
-    run=run,
+    run=in_a_loop(measure),
     goals=(Goal("closes_per_second", 30_000), Goal("digests_wrong", 0, at_least=False)),
 )

@@ -33,7 +33,7 @@ def test_decide_and_its_twin(tmp_path: Path) -> None:
 
 def test_thin_delivers_what_the_oracle_says(tmp_path: Path) -> None:
     options = Options(quick=True, events=500, recipients=40, partitions=2, results=tmp_path)
-    figures = thin.run(options)
+    figures = thin.BENCHMARK.run(options)
     assert figures["deliveries"] == thin_rules.oracle(500, 40) > 0
     assert figures["deliveries_wrong"] == 0
     assert figures["bare_events_per_second"] > 0
@@ -44,7 +44,7 @@ def test_end_to_end_answers_on_every_lane(tmp_path: Path) -> None:
     options = Options(
         quick=True, recipients=300, partitions=2, rate=200, seconds=1, results=tmp_path
     )
-    figures = end_to_end.run(options)
+    figures = end_to_end.BENCHMARK.run(options)
     for lane in ("critical", "normal"):
         assert figures[f"{lane}_answers"] > 0
         assert figures[f"{lane}_p50_ms"] <= figures[f"{lane}_p99_ms"]
@@ -53,7 +53,7 @@ def test_end_to_end_answers_on_every_lane(tmp_path: Path) -> None:
 
 def test_deliver_sends_through_every_http_sink_and_makes_up_for_an_outage(tmp_path: Path) -> None:
     options = Options(quick=True, events=200, partitions=2, seconds=3, results=tmp_path)
-    figures = deliver.run(options)
+    figures = deliver.BENCHMARK.run(options)
     for kind in deliver.KINDS:
         assert figures[f"{kind}_per_second"] > 0
         assert figures[f"{kind}_cpu_us"] > 0

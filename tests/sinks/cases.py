@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import time
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -14,7 +15,15 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from streams.core.model import Delivery
 from streams.sinks import settings as s
 from streams.sinks.apns import Apns
-from streams.sinks.base import HttpRequest, MailRequest, Response, Sink
+from streams.sinks.base import (
+    Credentials,
+    HttpRequest,
+    MailRequest,
+    Outcome,
+    Response,
+    Sink,
+    Transport,
+)
 from streams.sinks.fcm import Fcm
 from streams.sinks.slack import Slack
 from streams.sinks.smtp import Smtp
@@ -31,6 +40,18 @@ SECRET = "whsec_" + base64.b64encode(b"k" * 32).decode()
 ANYWHERE = s.AddressRules(
     schemes=("http", "https"), ports=tuple(range(1, 65_536)), allow_networks=("127.0.0.0/8",)
 )
+
+
+async def answered(
+    sink: Sink, credentials: Credentials, transport: Transport, some: Delivery
+) -> Outcome:
+    """What came of one delivery that was really sent."""
+    now_ms = time.time_ns() // 1_000_000
+    request = sink.build_request(some, RENDERED, await credentials.current(some, now_ms), now_ms)
+    assert isinstance(request, HttpRequest)
+    reply = await transport.send(request)
+    assert isinstance(reply, Response), reply
+    return sink.classify(some, reply, now_ms)
 
 
 @cache

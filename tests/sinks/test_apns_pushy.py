@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import shutil
 import subprocess
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -21,13 +20,13 @@ import pytest
 
 from streams.local.authority import Identity, identity
 from streams.sinks.apns import Apns, ApnsTokens, load_key
-from streams.sinks.base import Accepted, HttpRequest, Outcome, Rejected, Response, Retry
+from streams.sinks.base import Accepted, Outcome, Rejected, Retry
 from streams.sinks.base import Unregistered as Gone
 from streams.sinks.http_client import HttpTransport
 from streams.sinks.settings import ApnsSettings, HttpSettings
 from tests.agents.delivering import delivery
 from tests.eventually import eventually
-from tests.sinks.cases import RENDERED
+from tests.sinks.cases import answered
 
 pytestmark = pytest.mark.slow
 
@@ -71,13 +70,7 @@ class Pushy:
 
     async def push(self, token: str = "ab" * 32, **changes: Any) -> Outcome:
         some = delivery(7, "apns", address=token, **changes)
-        now_ms = time.time_ns() // 1_000_000
-        credentials = await self.tokens.current(some, now_ms)
-        request = self.sink.build_request(some, RENDERED, credentials, now_ms)
-        assert isinstance(request, HttpRequest)
-        reply = await self.transport.send(request)
-        assert isinstance(reply, Response), reply
-        return self.sink.classify(some, reply, now_ms)
+        return await answered(self.sink, self.tokens, self.transport, some)
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,6 @@ import asyncio
 import os
 import shutil
 import subprocess
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -23,13 +22,13 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from streams.local.processes import free_port
 from streams.sinks.apns import load_key
-from streams.sinks.base import Accepted, HttpRequest, Outcome, Rejected, Response, Unregistered
+from streams.sinks.base import Accepted, Outcome, Rejected, Unregistered
 from streams.sinks.guarded_client import GuardedTransport
 from streams.sinks.settings import HttpSettings, WebPushSettings
 from streams.sinks.webpush import VapidTokens, WebPush, base64url
 from tests.agents.delivering import delivery
 from tests.eventually import eventually
-from tests.sinks.cases import ANYWHERE, RENDERED, p256_pem, pem_of
+from tests.sinks.cases import ANYWHERE, answered, p256_pem, pem_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -85,13 +84,7 @@ class Receiver:
         some = delivery(
             7, "webpush", address=address, attributes=subscription["keys"], **changes
         )  # fmt: skip
-        now_ms = time.time_ns() // 1_000_000
-        credentials = await self.tokens.current(some, now_ms)
-        request = self.sink.build_request(some, RENDERED, credentials, now_ms)
-        assert isinstance(request, HttpRequest)
-        reply = await self.transport.send(request)
-        assert isinstance(reply, Response), reply
-        return self.sink.classify(some, reply, now_ms)
+        return await answered(self.sink, self.tokens, self.transport, some)
 
 
 @pytest.fixture
