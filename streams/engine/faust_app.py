@@ -107,6 +107,7 @@ class EngineApp(faust.App):
             table_standby_replicas=settings.standby_replicas,
             stream_wait_empty=False,
             broker_session_timeout=settings.session_timeout_ms / 1000,
+            broker_heartbeat_interval=settings.heartbeat_ms / 1000,
             broker_request_timeout=settings.request_timeout_ms / 1000,
             producer_request_timeout=settings.request_timeout_ms / 1000,
             web_enabled=settings.web_enabled,

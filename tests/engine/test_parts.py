@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
+from aiokafka.codec import lz4_decode, lz4_encode
 
 from streams.engine import fence
 from streams.engine.api import Result
@@ -64,6 +65,12 @@ def test_clients_get_the_security_settings() -> None:
     arguments = client_settings(settings, "decide-urgent")
     assert arguments["security_protocol"] == "SSL"
     assert arguments["bootstrap_servers"] == "kafka:9"
+
+
+def test_lz4_is_fast_rather_than_small_and_still_read() -> None:
+    text = b"".join(b"member-%08d likes what you said. " % number for number in range(5_000))
+    assert lz4_encode(text) == lz4_encode(text, 1) != lz4_encode(text, 9)
+    assert lz4_decode(lz4_encode(text)) == text
 
 
 # ------------------------------------------------------------------------------------- snapshots
