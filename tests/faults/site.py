@@ -167,9 +167,10 @@ class Site:
     async def ready(self, *workers: Worker, deadline_s: float = 90.0) -> None:
         """Until these workers do their share."""
         for worker in workers:
-            await eventually(partial(self._is_ready, worker), deadline_s)
+            await eventually(partial(self.is_ready, worker), deadline_s)
 
-    async def _is_ready(self, worker: Worker) -> bool:
+    async def is_ready(self, worker: Worker) -> bool:
+        """Whether a worker has all of its partitions at work."""
         assert worker.alive, f"{worker.name} ended: {worker.log()[-3000:]}"
         try:
             timeout = aiohttp.ClientTimeout(total=2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
+from collections import deque
 from typing import Any
 
 import pytest
@@ -16,6 +17,8 @@ from tests.faults.worker import Worker
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 KILLED = -9
+GUESTS = 3
+"""So many are there at once, each for a quarter of a minute: time to take partitions over."""
 DELIVER_POINTS = ("after_outcomes", "before_offset_commit")
 
 
@@ -113,18 +116,31 @@ async def test_graceful_stop(site: Site, verdict: Any) -> None:
     await verdict(finding)
 
 
+async def leave(site: Site, guest: Worker) -> bool:
+    """A guest leaves as it happens: dies or says goodbye. Whether it had done its share by then."""
+    did = guest.alive and await site.is_ready(guest)
+    guest.kill() if site.load.draw.random() < 0.5 else guest.signal(signal.SIGTERM)
+    await guest.ended()
+    return did
+
+
 @pytest.mark.row("4", "a worker comes and goes every 5 s, 30 times")
 async def test_rebalance_storm(site: Site, verdict: Any) -> None:
     await site.everybody()
     async with under_load(site, per_second=20):
+        guests: deque[Worker] = deque()
+        took_part = 0
         for number in range(30):
             role = ("decide", "deliver")[number % 2]
-            guest = site.start(role, f"{role}-guest")
+            guests.append(site.start(role, f"{role}-guest-{number % 6}"))
             await asyncio.sleep(5.0)
-            guest.kill() if site.load.draw.random() < 0.5 else guest.signal(signal.SIGTERM)
-            await guest.ended()
+            if len(guests) >= GUESTS:
+                took_part += await leave(site, guests.popleft())
+        while guests:
+            took_part += await leave(site, guests.popleft())
         await site.running_again(time.monotonic())
-    await verdict()
+    assert took_part >= 15, f"only {took_part} of 30 guests had partitions before they left"
+    await verdict(note=f"{took_part} of the 30 had taken partitions over before they left")
 
 
 @pytest.mark.row("17a", "rolling restart of everything, one by one, twice")
