@@ -1,176 +1,63 @@
 """Breaks the decision core on purpose, one place at a time, and sees whether its tests notice.
 
-cosmic-ray says what can be broken (a comparison turned round, a number one off, an ``and`` made an
-``or``, a loop that does not run); here each such mutant is tried in a process forked from one that
-has collected the tests, by exchanging the code of the module's functions: nothing on the disk is
-touched. A mutant is killed when a test fails, when the module cannot be loaded, or when it takes
-longer than ``SECONDS_MAX`` of processor time.
+Each mutant (``mutations.py`` says what that is) is tried in a process forked from one that has
+collected the tests. First the tests run once on the core as it is, to learn which of them call
+which function, and how long each takes: on a mutant run only those that call its function, the ones
+that noticed others there first, then the quickest. A mutant is killed when a test fails, when the
+module cannot be loaded, or when a test takes more than ``TIMES_MAX`` times its processor time.
 
 Usage: ``python -m tests.mutants --minutes 30 --seed 1 --out build/mutants.jsonl``, or ``make
-mutants``.
-Modules are sampled in proportion to their mutants, in an order that the seed draws; what was tried
-when the time is over is what is reported. The order of the tests is fixed and hypothesis draws from
-no random source, so a seed tells the same story each time.
-
-Left out, because no test could or should notice: declarations (``model``, ``policy``, ``terms``,
-``reasons``: fields, defaults and sentences), type annotations, ``lru_cache``, and ``==`` made
-``is`` or the other way round.
+mutants``. Modules are sampled in proportion to their mutants, in an order that the seed draws; what
+was tried when the time is over is what is reported. hypothesis draws from no random source, so a
+seed tells the same story each time.
 """
 
 from __future__ import annotations
 
 import argparse
-import ast
-import difflib
 import json
+import math
 import os
-import random
 import resource
+import signal
 import sys
 import time
-import warnings
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from types import FunctionType, ModuleType
+from types import FrameType
 from typing import Any, NoReturn, TextIO
 
-import cosmic_ray.plugins  # type: ignore[import-untyped]
 import hypothesis
 import msgspec
 import pytest
-from cosmic_ray.ast import (  # type: ignore[import-untyped]
-    ast_nodes,
-    get_ast_from_path,
-)
-from cosmic_ray.mutating import mutate_code  # type: ignore[import-untyped]
 
-ROOT = Path(__file__).resolve().parents[1]
-CORE = ROOT / "streams" / "core"
-DECLARATIONS = frozenset({"__init__", "model", "policy", "terms", "reasons"})
-OPERATORS_LEFT_OUT = (
-    "core/RemoveDecorator",
-    "core/NoOp",
-    "core/ReplaceComparisonOperator_Eq_Is",
-    "core/ReplaceComparisonOperator_NotEq_IsNot",
-    "core/ReplaceComparisonOperator_Is_Eq",
-    "core/ReplaceComparisonOperator_IsNot_NotEq",
+from tests.mutations import (
+    CORE,
+    DECLARATIONS,
+    ROOT,
+    Mutant,
+    break_it,
+    compiles,
+    difference,
+    forget_cached,
+    sampled,
 )
-SECONDS_MAX = 40
-"""Of processor time for one mutant; the whole suite takes about ten."""
+
+TIMES_MAX = 10
+SECONDS_MIN = 5.0
+"""Of processor time: what a test may always take, however quick it is on the core as it is."""
 MEMORY_BYTES_MAX = 3 << 30
-LAST = ("bounds", "against_reference")
-FIRST = ("decide", "digest", "quiet_hours", "rate_limit", "retries", "withdrawal", "control")
-"""Tests that kill most and take least; the reference model comes last."""
-KILLED, SURVIVED = 1, 0
+BY_LOADING, BY_TIME, BY_CRASH = "does not load", "takes too long", "ends the process"
+FAILS_ANYWAY = "the tests fail on the core as it is: nothing can be told"
 
 
-class Mutant(msgspec.Struct, frozen=True):
-    """One place to break, and how."""
+class Known(msgspec.Struct):
+    """What is known of a test: its processor time, and the functions of the core that it calls."""
 
-    module: str
-    operator: str
-    occurrence: int
-    line: int
-
-
-def mutants_of(path: Path) -> list[Mutant]:
-    """Every mutant of a module but those of its annotations."""
-    text = path.read_text()
-    skipped = _annotations(text)
-    tree = get_ast_from_path(path)
-    found = []
-    for name in sorted(cosmic_ray.plugins.operator_names()):
-        if name in OPERATORS_LEFT_OUT or "/Variable" in name:
-            continue
-        operator_class = cosmic_ray.plugins.get_operator(name)
-        if operator_class.arguments():
-            continue
-        operator = operator_class()
-        places = (place for node in ast_nodes(tree) for place in operator.mutation_positions(node))
-        for occurrence, place in enumerate(places):
-            line, column = place[0]
-            if not any(begin <= (line, column) < end for begin, end in skipped):
-                found.append(Mutant(path.stem, name, occurrence, line))
-    return found
-
-
-def _annotations(text: str) -> list[tuple[tuple[int, int], tuple[int, int]]]:
-    """Where the types are: (line, column) of their begins and ends."""
-    found: list[tuple[tuple[int, int], tuple[int, int]]] = []
-    for node in ast.walk(ast.parse(text)):
-        inside = [getattr(node, "annotation", None), getattr(node, "returns", None)]
-        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Subscript | ast.BinOp):
-            names = [target.id for target in node.targets if isinstance(target, ast.Name)]
-            if names and names[0][0].isupper() and not names[0].isupper():
-                inside.append(node.value)  # A type with a name: ``Order = tuple[int, int]``.
-        for one in inside:
-            if one is not None:
-                end = (one.end_lineno or 0, one.end_col_offset or 0)
-                found.append(((one.lineno, one.col_offset), end))
-    return found
-
-
-def mutated_source(mutant: Mutant) -> str:
-    """The module's text with the mutant in it."""
-    operator = cosmic_ray.plugins.get_operator(mutant.operator)()
-    text = (CORE / f"{mutant.module}.py").read_text()
-    source = mutate_code(text, operator, mutant.occurrence)
-    assert source is not None, "the place was found before"
-    return str(source)
-
-
-def difference(mutant: Mutant) -> str:
-    """The changed lines, as people read them."""
-    before = (CORE / f"{mutant.module}.py").read_text().splitlines()
-    lines = difflib.unified_diff(before, mutated_source(mutant).splitlines(), n=0, lineterm="")
-    return "\n".join(line for line in lines if line[:3] not in ("---", "+++") and line[:2] != "@@")
-
-
-def _compiles(mutant: Mutant) -> bool:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", SyntaxWarning)
-        try:
-            compile(mutated_source(mutant), mutant.module, "exec")
-        except SyntaxError:
-            return False
-    return True
-
-
-def break_it(mutant: Mutant) -> None:
-    """Puts the mutant's code in place of the module's, in this process.
-
-    Functions keep their identity and get the other code, so that whoever imported one has it.
-    """
-    name = f"streams.core.{mutant.module}"
-    module = sys.modules[name]
-    broken: dict[str, Any] = {"__name__": name, "__file__": module.__file__}
-    exec(compile(mutated_source(mutant), str(module.__file__), "exec"), broken)
-    for key, old in list(vars(module).items()):
-        new = broken.get(key)
-        if isinstance(old, ModuleType) or key.startswith("__"):
-            continue
-        if isinstance(old, type):
-            if old.__module__ == name:
-                for member, value in list(vars(old).items()):
-                    _swap(value, vars(new).get(member))
-        elif callable(old):
-            if getattr(old, "__module__", None) == name:
-                _swap(old, new)
-        elif old != new:
-            for other in [m for n, m in sys.modules.items() if n.startswith("streams.")]:
-                if vars(other).get(key) is old:
-                    setattr(other, key, new)
-
-
-def _swap(old: Any, new: Any) -> None:
-    old, new = getattr(old, "fget", old), getattr(new, "fget", new)
-    if hasattr(old, "cache_clear"):
-        old.cache_clear()
-    old, new = getattr(old, "__wrapped__", old), getattr(new, "__wrapped__", new)
-    if isinstance(old, FunctionType) and isinstance(new, FunctionType):
-        old.__code__ = new.__code__
-        old.__defaults__, old.__kwdefaults__ = new.__defaults__, new.__kwdefaults__
+    seconds: float
+    calls: set[str]
 
 
 class Trial:
@@ -178,72 +65,128 @@ class Trial:
 
     def __init__(self, order: Sequence[Mutant], deadline: float, out: TextIO) -> None:
         self.order, self.deadline, self.out = order, deadline, out
-        self.counts: Counter[tuple[str, int]] = Counter()
+        self.counts: Counter[tuple[str, bool]] = Counter()
+        self.known: list[Known] = []
+        self.noticed: Counter[tuple[str, int]] = Counter()
+        """(function, number of a test) -> how many mutants of the one the other has killed."""
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
-        if self._attempt(None, session) == KILLED:
-            raise pytest.UsageError("the tests fail on the core as it is: nothing can be told")
+        learnt = _in_a_fork(lambda write: _learn(session, write))
+        if not learnt:
+            raise pytest.UsageError(FAILS_ANYWAY)
+        self.known = msgspec.json.decode(learnt, type=list[Known])
         for mutant in self.order:
             if time.monotonic() > self.deadline:
                 break
-            if not _compiles(mutant):
-                continue  # ``**known`` made ``^known``: no program, so nothing to notice.
-            result = self._attempt(mutant, session)
-            self.counts[mutant.module, result] += 1
-            document: dict[str, Any] = {**msgspec.to_builtins(mutant), "killed": bool(result)}
-            if result == SURVIVED:
+            if not compiles(mutant):
+                continue  # No program, so nothing to notice.
+            killed_by = self._attempt(mutant, session)
+            self.counts[mutant.module, killed_by is not None] += 1
+            document: dict[str, Any] = {**msgspec.to_builtins(mutant), "killed_by": killed_by}
+            if killed_by is None:
                 document["difference"] = difference(mutant)
             self.out.write(json.dumps(document) + "\n")
             self.out.flush()
         return True
 
-    def _attempt(self, mutant: Mutant | None, session: pytest.Session) -> int:
-        child = os.fork()
-        if child == 0:
-            _live(mutant, session)
-        _, status = os.waitpid(child, 0)
-        return SURVIVED if os.waitstatus_to_exitcode(status) == SURVIVED else KILLED
+    def _attempt(self, mutant: Mutant, session: pytest.Session) -> str | None:
+        """What noticed the mutant, or ``None``."""
+        place = f"{mutant.module}.{mutant.function}"
+        chosen = [
+            number
+            for number, known in enumerate(self.known)
+            if mutant.function is None or place in known.calls
+        ]
+        chosen.sort(key=lambda number: (-self.noticed[place, number], self.known[number].seconds))
+        answer = _in_a_fork(lambda write: self._live(mutant, session, chosen, write)).decode()
+        if answer.isdigit():
+            self.noticed[place, int(answer)] += 1
+            return session.items[int(answer)].nodeid.removeprefix("tests/core/")
+        return answer or None
+
+    def _live(
+        self, mutant: Mutant, session: pytest.Session, chosen: Sequence[int], write: int
+    ) -> None:
+        """In the fork: answers with the number of the test that fails, or with nothing."""
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES_MAX, MEMORY_BYTES_MAX))
+        try:
+            break_it(mutant)
+        except Exception:
+            os.write(write, BY_LOADING.encode())
+            return
+        items = [session.items[number] for number in chosen]
+        for number, item, following in zip(chosen, items, [*items[1:], None], strict=True):
+            seconds = max(SECONDS_MIN, TIMES_MAX * self.known[number].seconds)
+            signal.setitimer(signal.ITIMER_PROF, seconds)  # Ends the process.
+            try:
+                item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+                failed = session.testsfailed > 0
+            except BaseException:
+                failed = True
+            if failed:
+                os.write(write, str(number).encode())
+                return
 
 
-def _live(mutant: Mutant | None, session: pytest.Session) -> NoReturn:
-    """The child: never returns."""
+def _learn(session: pytest.Session, write: int) -> None:
+    """In a fork: runs every test as it is; answers with what there is to know, or with nothing."""
+    found = []
+    for item, following in zip(session.items, [*session.items[1:], None], strict=True):
+        forget_cached()  # What an earlier test had asked is not called again.
+        begun = time.process_time()
+        with _calls() as calls:
+            item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+        found.append(Known(time.process_time() - begun, calls))
+        if session.testsfailed:
+            return
+    with os.fdopen(write, "wb", closefd=False) as out:
+        out.write(msgspec.json.encode(found))
+
+
+@contextmanager
+def _calls() -> Iterator[set[str]]:
+    """The functions of the core that are called inside, as ``module.function``."""
+    places: set[Any] = set()
+
+    def heard(frame: FrameType, event: str, _: object) -> None:
+        if event == "call":
+            places.add(frame.f_code)
+
+    calls: set[str] = set()
+    sys.setprofile(heard)
+    try:
+        yield calls
+    finally:
+        sys.setprofile(None)
+        for code in places:
+            path = Path(code.co_filename)
+            if path.parent == CORE:
+                calls.add(f"{path.stem}.{code.co_qualname.partition('.<locals>')[0]}")
+
+
+def _in_a_fork(act: Callable[[int], None]) -> bytes:
+    """What ``act`` writes, in a silent process of its own. It ends by itself or by a signal."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        _live(act, write)
+    os.close(write)
+    with os.fdopen(read, "rb") as answers:
+        answer = answers.read()
+    _, status = os.waitpid(child, 0)
+    if os.WIFSIGNALED(status):
+        return BY_TIME.encode() if os.WTERMSIG(status) == signal.SIGPROF else BY_CRASH.encode()
+    return answer
+
+
+def _live(act: Callable[[int], None], write: int) -> NoReturn:
     try:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, 1)
         os.dup2(nowhere, 2)
-        resource.setrlimit(resource.RLIMIT_CPU, (SECONDS_MAX, SECONDS_MAX))
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES_MAX, MEMORY_BYTES_MAX))
-        if mutant is not None:
-            break_it(mutant)
-        module = "" if mutant is None else mutant.module
-        ordered = sorted(session.items, key=lambda item: _place(item, module))
-        for item, following in zip(ordered, [*ordered[1:], None], strict=True):
-            item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
-            if session.testsfailed:
-                os._exit(KILLED)
-        os._exit(SURVIVED)
-    except BaseException:
-        os._exit(KILLED)
-
-
-def _place(item: pytest.Item, module: str) -> int:
-    """The module's own tests first, then those that kill most, the reference model last."""
-    name = item.path.stem.removeprefix("test_")
-    order = (module, *FIRST)
-    if name in order:
-        return order.index(name)
-    return len(order) + (LAST.index(name) + 1 if name in LAST else 0)
-
-
-def sampled(modules: Iterable[str], seed: int) -> list[Mutant]:
-    """All mutants in the order in which they are tried: any beginning of it is a fair sample."""
-    drawn: list[tuple[float, Mutant]] = []
-    for module in sorted(modules):
-        mutants = mutants_of(CORE / f"{module}.py")
-        random.Random(f"{seed}/{module}").shuffle(mutants)
-        # Each module is spread evenly over the whole order.
-        drawn += [((at + 0.5) / len(mutants), mutant) for at, mutant in enumerate(mutants)]
-    return [mutant for _, mutant in sorted(drawn, key=lambda pair: (pair[0], pair[1].module))]
+        act(write)
+    finally:
+        os._exit(0)
 
 
 def main() -> None:
@@ -253,37 +196,70 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "mutants.jsonl")
     parser.add_argument("--resume", action="store_true", help="Go on where the file ends.")
     parser.add_argument("--module", action="append", help="Only this one; more than once.")
+    parser.add_argument("--again", type=Path, help="Only what survived in this file.")
     asked = parser.parse_args()
     modules = asked.module or [p.stem for p in CORE.glob("*.py") if p.stem not in DECLARATIONS]
     order = sampled(modules, asked.seed)
+    if asked.again is not None:
+        left = {name for name, killed_by in _tried(asked.again).items() if killed_by is None}
+        order = [mutant for mutant in order if _name(mutant) in left]
+    done = _tried(asked.out) if asked.resume and asked.out.exists() else {}
     asked.out.parent.mkdir(parents=True, exist_ok=True)
-    deadline = time.monotonic() + 60 * asked.minutes
     hypothesis.settings.register_profile("mutants", derandomize=True, database=None)
     hypothesis.settings.load_profile("mutants")
-    options = ["-q", "-p", "no:cacheprovider", "--timeout", "0", "-p", "no:randomly"]
-    known = asked.out.read_text().splitlines() if asked.resume and asked.out.exists() else []
+    options = [
+        "-qq",
+        "-W",
+        "ignore",
+        "--no-summary",
+        "-p",
+        "no:cacheprovider",
+        "--timeout",
+        "0",
+        "-p",
+        "no:randomly",
+    ]
     with asked.out.open("a" if asked.resume else "w") as out:
-        trial = Trial(order, deadline, out)
-        done = set()
-        for line in known:
-            tried = json.loads(line)
-            trial.counts[tried["module"], int(tried["killed"])] += 1
-            done.add((tried["module"], tried["operator"], tried["occurrence"]))
-        trial.order = [m for m in order if (m.module, m.operator, m.occurrence) not in done]
+        left_to_try = [mutant for mutant in order if _name(mutant) not in done]
+        trial = Trial(left_to_try, time.monotonic() + 60 * asked.minutes, out)
+        for (module, _, _), killed_by in done.items():
+            trial.counts[module, killed_by is not None] += 1
         pytest.main([*options, str(ROOT / "tests" / "core")], plugins=[trial])
     report(order, trial.counts)
 
 
-def report(order: Sequence[Mutant], counts: Counter[tuple[str, int]]) -> None:
-    """Prints the table of modules."""
+def _name(mutant: Mutant) -> tuple[str, str, int]:
+    return mutant.module, mutant.operator, mutant.occurrence
+
+
+def _tried(path: Path) -> dict[tuple[str, str, int], str | None]:
+    """What a file of results says: which mutant was killed by what."""
+    lines = map(json.loads, path.read_text().splitlines())
+    return {(d["module"], d["operator"], d["occurrence"]): d["killed_by"] for d in lines}
+
+
+def report(order: Sequence[Mutant], counts: Counter[tuple[str, bool]]) -> None:
+    """Prints the table of modules, and what the share among all mutants may be."""
     total = Counter(mutant.module for mutant in order)
     print("| module | mutants | tried | killed |\n|---|---|---|---|")
     for module in sorted(total):
-        killed, left = counts[module, KILLED], counts[module, SURVIVED]
+        killed, left = counts[module, True], counts[module, False]
         print(f"| {module} | {total[module]} | {killed + left} | {killed} |")
-    killed = sum(n for (_, result), n in counts.items() if result == KILLED)
-    tried = counts.total()
+    killed, tried = sum(n for (_, result), n in counts.items() if result), counts.total()
+    low, high = wilson(killed, tried)
     print(f"| all | {len(order)} | {tried} | {killed} ({killed / max(1, tried):.1%}) |")
+    print(f"\nWith a probability of 95 %, of all: {low:.1%} to {high:.1%} (Wilson).")
+
+
+def wilson(killed: int, tried: int) -> tuple[float, float]:
+    """The share among all, with 95 % confidence, of which a sample has these."""
+    if not tried:
+        return 0.0, 1.0
+    z, share = 1.96, killed / tried
+    middle = share + z * z / (2 * tried)
+    reach = z * math.sqrt(share * (1 - share) / tried + z * z / (4 * tried * tried))
+    whole = 1 + z * z / tried
+    return (middle - reach) / whole, (middle + reach) / whole
 
 
 if __name__ == "__main__":
