@@ -32,6 +32,7 @@ def engine_settings(stand: Stand, port: int) -> EngineSettings:
         partitions=stand.partitions,
         data_folder=str(stand.folder / "thin"),
         web_port=port,
+        batch_records_max=bare.BATCH_RECORDS_MAX,  # Like is compared with like.
         offsets_commit_ms=100,
         idle_fence_ms=500,
     )
