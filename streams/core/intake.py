@@ -59,16 +59,20 @@ def still_waits(turn: Turn, subject_id: str, event_id: str) -> bool:
     waiting = turn.waiting
     if not (waiting.held or waiting.digests or waiting.retries or waiting.escalations):
         return False
-    wanted = hash8(event_id)
-    for opened in waiting.digests:
-        if place(opened.members, wanted) >= 0:
-            return True
+    gathered = [opened.members for opened in waiting.digests]
     told = [held.notification for held in waiting.held]
-    told += [step.notification for step in waiting.escalations]
-    for one in told:
-        if one.notification_id == subject_id or (one.members and place(one.members, wanted) >= 0):
+    for one in (*told, *[step.notification for step in waiting.escalations]):
+        if one.notification_id == subject_id:
             return True
-    return any(retry.delivery.notification_id == subject_id for retry in waiting.retries)
+        if one.members:
+            gathered.append(one.members)
+    for retry in waiting.retries:
+        if retry.delivery.notification_id == subject_id:
+            return True
+    if not gathered:
+        return False
+    wanted = hash8(event_id)
+    return any(place(members, wanted) >= 0 for members in gathered)
 
 
 def send_at(turn: Turn, event: Event) -> int | None:

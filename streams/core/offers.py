@@ -17,13 +17,18 @@ def usable_now(turn: Turn, category: Category, course: Course) -> list[Offer]:
     """Usable channels in the recipient's order."""
     profile = turn.profile
     usable: list[Offer] = []
-    order = preferences.channel_order(category, profile.preferences)
-    reachable = {CHANNEL_OF_KIND[destination.kind] for destination in profile.destinations}
-    for step, channel in enumerate(order):
-        if channel not in reachable or step < course.step or channel == course.without:
+    restricted = bool(profile.suppressions or turn.policy.kills)
+    of_channel: dict[str, tuple[Destination, ...]] = {}
+    for destination in profile.destinations:
+        channel = CHANNEL_OF_KIND[destination.kind]
+        of_channel[channel] = (*of_channel.get(channel, ()), destination)
+    for step, channel in enumerate(preferences.channel_order(category, profile.preferences)):
+        found = of_channel.get(channel, ())
+        if not found or step < course.step or channel == course.without:
             continue
-        found = open_destinations(profile, channel, turn.policy, turn.now_ms)
-        if not found:
+        if restricted and not (
+            found := open_destinations(profile, channel, turn.policy, turn.now_ms)
+        ):
             continue
         wanted, cell = preferences.wants(category, channel, profile.preferences)
         if wanted:
