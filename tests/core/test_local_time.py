@@ -23,7 +23,7 @@ def test_a_time_of_day(text: str, minute: int) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["24:01", "25:00", "99:59", "08:60", "8:5", "008:00", "8", "", "08:00 ", "-1:00", "８:00"],
+    ["24:01", "25:00", "99:59", "08:60", "8:5", "008:00", "8", "", "08:00 ", "-1:00", "\uff18:00"],
 )
 def test_what_is_no_time_of_day(text: str) -> None:
     with pytest.raises(ValueError, match="not"):

@@ -46,7 +46,7 @@ def a_closed_digest() -> Notification:
 
 def test_a_fact_is_an_actor_and_an_expiry() -> None:
     assert members.fact(A, 258) == A + bytes(6) + b"\x01\x02"
-    assert members.NOBODY == bytes(8)
+    assert members.fact(members.NOBODY, 1) == bytes(15) + b"\x01"
 
 
 def test_a_place_is_a_whole_entry_and_not_across_two() -> None:
