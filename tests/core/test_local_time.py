@@ -84,7 +84,7 @@ def test_the_next_of_several_times_strictly_after_now() -> None:
 
 @pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "Etc/GMT+12", "Asia/Kathmandu", NEW_YORK])
 def test_far_from_utc_the_next_time_is_within_a_day(zone: str) -> None:
-    for hour in range(0, 48):
+    for hour in range(48):
         now_ms = at("2026-03-10 00:00") + hour * HOUR
         found = local_time.next_minute_of_day(now_ms, (30,), zone)
         assert now_ms < found <= now_ms + DAY
