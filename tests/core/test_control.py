@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from streams.core.claims import decide_claim
 from streams.core.control import address_hash
 from streams.core.model import Claim, Destination, DestinationInput
 from streams.core.policy import Bounds, Category
@@ -41,22 +40,6 @@ def test_a_removal_is_about_the_address_that_it_names() -> None:
     assert ana.verdicts == ["noted destination_removed"] * 2
     before = ana.state
     assert ana.removes(MAIL).state is before
-
-
-def test_an_address_belongs_to_who_claimed_it_last() -> None:
-    old = Claim("hash", "ana", "phone", "fcm", 1)
-    new = Claim("hash", "bea", "phone", "fcm", 2)
-    assert decide_claim(None, old).owner == old
-    taken = decide_claim(old, new)
-    assert (taken.owner, taken.loser) == (new, old)
-    refused = decide_claim(new, old)
-    assert (refused.owner, refused.loser) == (new, old)
-    again = decide_claim(new, new)
-    assert (again.owner, again.loser) == (new, None)
-    assert decide_claim(replace(old, claimed_at_ms=5), old).owner.claimed_at_ms == 5
-    tie = decide_claim(replace(old, claimed_at_ms=2), new)
-    assert tie.owner.recipient_id == "bea"
-    assert decide_claim(new, replace(old, claimed_at_ms=2)).owner.recipient_id == "bea"
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from streams.core.model import Destination, QuietWindow
+from streams.core.model import Destination, Kind, QuietWindow
 from streams.core.policy import Bounds, Category, DigestRule
 from tests.core.build import (
     DAY,
@@ -66,9 +66,10 @@ def test_it_goes_to_the_address_and_with_the_attributes_of_today() -> None:
 
 
 def test_a_destination_of_another_kind_is_another_one() -> None:
-    for kind in ("apns", "webpush"):
+    kinds: tuple[Kind, ...] = ("apns", "webpush")  # Before and after ``fcm`` by their names.
+    for kind in kinds:
         ana = retried()
-        ana.registers(Destination("phone", kind, "new", T0))  # type: ignore[arg-type]
+        ana.registers(Destination("phone", kind, "new", T0))
         ana.waits(T0 + HOUR)
         assert ana.verdicts[-1] == "suppressed no_destination"
         assert ana.entries[-1].inputs["channels"] == "push"
