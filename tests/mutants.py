@@ -208,7 +208,7 @@ def main() -> None:
     hypothesis.settings.register_profile("mutants", derandomize=True, database=None)
     hypothesis.settings.load_profile("mutants")
     options = [
-        "-qq",
+        "-qq", "-s",
         "-W",
         "ignore",
         "--no-summary",
