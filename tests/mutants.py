@@ -208,7 +208,8 @@ def main() -> None:
     hypothesis.settings.register_profile("mutants", derandomize=True, database=None)
     hypothesis.settings.load_profile("mutants")
     options = [
-        "-qq", "-s",
+        "-qq",
+        "-s",
         "-W",
         "ignore",
         "--no-summary",
