@@ -117,6 +117,8 @@ def test_who_leaves_an_open_digest_takes_all_of_theirs_along() -> None:
         size_bytes=sizes.item_bytes(opened.items[1]),
         collapse={},
     )
+    of_release_1 = replace(opened, member_facts=b"")
+    assert members.leave_open(of_release_1, {1}).members == of("e1", "e3", "e4")
     assert members.leave_open(opened, {3}).collapse == {"score": "e1", "price": "e3"}
 
 

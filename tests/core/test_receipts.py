@@ -122,6 +122,13 @@ def test_what_closes_an_address_and_since_when(
         assert ana.entries[-1].inputs == {"scope": "destination:mail", "why": kind}
 
 
+def test_what_was_added_is_told_whatever_was_there_before() -> None:
+    ana = Person(a_policy(), MAIL)
+    for name in ("phone", "tablet", "mail"):
+        ana.hears("bounced", destination_id=name)
+        assert ana.entries[-1].inputs["scope"] == f"destination:{name}"
+
+
 def test_an_address_with_an_absurd_name_closes_nothing() -> None:
     for length, closed in ((256, 1), (257, 0)):
         ana = Person(a_policy(), MAIL)

@@ -78,6 +78,7 @@ def test_what_a_notification_weighs_more(fields: dict[str, Any], more: int) -> N
     [
         ({}, 0),
         ({"address": "é" * 9}, 18),
+        ({"address": "x" * 66}, 66),
         ({"attributes": {"list": "members"}}, 11),
         ({"data": {"né": "x"}}, 4),
         ({"items": ITEMS}, ITEMS_BYTES),

@@ -10,15 +10,19 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from streams.core import state_codec
 from streams.core.decide import decide
 from streams.core.model import (
     Activity,
+    Escalation,
     Held,
     Notification,
+    OpenDigest,
     Profile,
     RecipientState,
+    Retry,
     Waiting,
     Wake,
     struct_to_dict,
@@ -117,3 +121,40 @@ def test_an_untouched_part_is_the_same_object() -> None:
     ana.gets("e1")
     assert ana.verdicts[-1] == "duplicate duplicate"
     assert ana.state is after
+
+
+def everything_waits(held: int, digest: int, retry: int, step: int) -> Waiting:
+    told = Notification("n", "message", "normal", T0, T0, T0 + 9, {})
+    ana = Person(a_policy(), PHONE)
+    ana.gets("e1")
+    opened = OpenDigest("d", "", "message", T0, digest, T0, "normal", T0, T0, 0, b"", b"", ())
+    return Waiting(
+        held=(Held(told, held, "scheduled", T0), Held(told, held + 50, "scheduled", T0)),
+        digests=(opened, replace(opened, closes_at_ms=digest + 50)),
+        retries=(Retry(ana.deliveries[0], retry, "busy"), Retry(ana.deliveries[0], 99, "busy")),
+        escalations=(Escalation(told, 1, step), Escalation(told, 1, step + 50)),
+    )
+
+
+@pytest.mark.parametrize("first", range(4))
+def test_the_earliest_of_all_that_waits_is_due_first(first: int) -> None:
+    due = [40, 41, 42, 43]
+    due[first] = 7
+    waiting = everything_waits(*due)
+    assert state_codec.next_due_ms(waiting) == 7
+    due[first] = 0
+    assert state_codec.next_due_ms(everything_waits(*due)) == 0
+    for kind in ("held", "digests", "retries", "escalations"):
+        alone = replace(Waiting(), **{kind: getattr(waiting, kind)[::-1]})
+        assert state_codec.next_due_ms(alone) == min(
+            getattr(one, "due_ms", None) or getattr(one, "closes_at_ms", 0)
+            for one in getattr(waiting, kind)
+        )
+    assert state_codec.next_due_ms(Waiting(lookbacks={"a": 1})) is None
+
+
+def test_the_latest_time_there_is_can_be_waited_for() -> None:
+    for due_ms in (0, 1, (1 << 63) - 1):
+        value = state_codec.encode_waiting(everything_waits(due_ms, due_ms, due_ms, due_ms))
+        assert value is not None
+        assert state_codec.due_of_waiting(value) == min(due_ms, 99)

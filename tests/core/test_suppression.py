@@ -94,6 +94,7 @@ def test_at_the_bound_what_ends_and_what_is_about_lost_addresses_makes_way() -> 
     assert add(profile, new, most=4) == [known, BY_LAW, new]
     assert add(profile, new, most=3) == [known, BY_LAW, new]
     assert add(profile, new, most=2) == [Suppression("all", "unsubscribed", T0)]
+    assert add(profile, new, most=1) == [Suppression("all", "unsubscribed", T0)]
     at_bound = having(known, BY_LAW, replace(BY_LAW, scope="category:b"))
     everything = replace(new, at_ms=T0 + 7)
     assert add(at_bound, everything, most=3) == [Suppression("all", "unsubscribed", T0 + 7)]
