@@ -1,15 +1,12 @@
-"""Requests to providers whose address is ours to configure: HTTP/2 and HTTP/1.1 over pyreqwest.
+"""Requests to providers whose address is ours to configure, over pyreqwest: SMS.
 
-pyreqwest (Rust's reqwest and hyper underneath) was the fastest of those measured against a real
-HTTP/2 server, by a factor of 1.6 in rate and 1.8 in CPU, and gives flow-control credit back.
-
-What its failures mean is in ``http_failures.py``.
+It speaks HTTP/1.1, or over TLS what the provider prefers. For what goes out by the thousand over
+HTTP/2 (APNs, FCM) there is ``http2_client.py``. What failures mean is in ``http_failures.py``.
 
 Invariants: every request ends within ``request_ms_max``, or, if the client itself loses it, five
 seconds later; no redirect is followed; no proxy of the environment is used; at most
-``in_flight_max`` requests are under way; a new HTTP/2 connection carries one request until that
-was answered by a provider that knows us (not 403). Why this client, and what is done about its one
-thread: docs/decisions/0005-the-http-client.md.
+``in_flight_max`` requests are under way. Why this client, and what is done about its one thread:
+docs/decisions/0005-the-http-client.md.
 """
 
 from __future__ import annotations
@@ -25,7 +22,7 @@ from pyreqwest.client import Client, ClientBuilder
 from pyreqwest.exceptions import DetailedPyreqwestError
 
 from streams.sinks.base import Failure, HttpRequest, Reply, Response
-from streams.sinks.http_failures import explain, of_who_waited
+from streams.sinks.http_failures import explain
 from streams.sinks.settings import HttpSettings
 
 RETIRED_MAX = 4
@@ -39,7 +36,6 @@ LOOK_SECONDS = 1.0
 STOOD_STILL_SECONDS = 3.0
 LOST_MAX = 3
 """So many lost in a row end the process: a new one has a new client."""
-FORBIDDEN = 403
 
 log = logging.getLogger(__name__)
 
@@ -48,38 +44,22 @@ class ClientLost(RuntimeError):  # noqa: N818 (what became of it)
     """The HTTP client hands no answers over any more; only a new process has a new one."""
 
 
-class _Connection:
-    """One HTTP/2 connection (or all of HTTP/1.1's) and what is known of it."""
-
-    __slots__ = ("answered_at", "client", "first", "is_warm", "timeouts")
-
-    def __init__(self, client: Client) -> None:
-        self.client = client
-        self.timeouts = 0
-        """Deadlines missed in a row."""
-        self.is_warm = False
-        """A request was answered on it, so others may go beside it."""
-        self.first: asyncio.Future[Failure | None] | None = None
-        """The one request that may be under way while it is not warm."""
-        self.answered_at = 0.0
-
-
 class HttpTransport:
     """One provider's connections."""
 
     def __init__(
-        self, name: str, settings: HttpSettings, in_flight_max: int, *,
-        http2: bool = False, wanted_headers: Sequence[str] = WANTED_HEADERS,
+        self, name: str, settings: HttpSettings, in_flight_max: int,
+        wanted_headers: Sequence[str] = WANTED_HEADERS,
     ) -> None:  # fmt: skip
         self._name = name
         self._settings = settings
-        self._http2 = http2
         self._wanted = tuple(wanted_headers)
         self._slots = asyncio.Semaphore(in_flight_max)
         self._deadline_s = (settings.request_ms_max + LOST_MS) / 1000
-        self._connections: list[_Connection] = []
+        self._client: Client | None = None
+        self._timeouts = 0
+        """Deadlines missed in a row."""
         self._retired: list[Client] = []
-        self._next = 0
         self._under_way: dict[asyncio.Task[Any], float] = {}
         """Task -> when it has been lost; oldest first, as all have the same time."""
         self._overdue: set[asyncio.Task[Any]] = set()
@@ -89,61 +69,34 @@ class HttpTransport:
         """Requests lost by the client since it last handed anything over."""
 
     async def start(self) -> None:
-        count = self._settings.connections if self._http2 else 1
-        self._connections = [_Connection(self._build()) for _ in range(count)]
+        self._client = self._builder().build()
         self._look_soon(asyncio.get_running_loop())
 
     async def stop(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        for client in (*(c.client for c in self._connections), *self._retired):
+        clients = [client for client in (self._client, *self._retired) if client is not None]
+        self._client, self._retired = None, []
+        for client in clients:
             await client.close()
-        self._connections, self._retired = [], []
 
     async def send(self, request: HttpRequest) -> Reply:
         """One request. Raises ``ClientLost`` when the client has lost several in a row."""
         async with self._slots:
-            index = self._next = (self._next + 1) % len(self._connections)
-            connection = self._connections[index]
-            if not self._http2 or self._is_warm(connection):
-                return await self._send(connection, request)
-            return await self._send_on_cold(connection, request)
+            assert self._client is not None, "started before use"
+            return await self._send(self._client, request)
 
-    async def _send_on_cold(self, connection: _Connection, request: HttpRequest) -> Reply:
-        """Alone until something was answered: APNs takes one stream on a new connection."""
-        while not self._is_warm(connection):
-            if connection.first is not None:
-                failure = await asyncio.shield(connection.first)
-                if failure is not None:
-                    return failure
-                continue
-            first = connection.first = asyncio.get_running_loop().create_future()
-            reply: Reply | None = None
-            try:
-                reply = await self._send(connection, request)
-            finally:
-                connection.first = None
-                first.set_result(of_who_waited(reply))
-            return reply
-        return await self._send(connection, request)
-
-    def _is_warm(self, connection: _Connection) -> bool:
-        """Answered lately: after a long silence the connection below may be another one."""
-        idle_s = time.monotonic() - connection.answered_at
-        return connection.is_warm and idle_s * 1000 < self._settings.idle_ms_max
-
-    async def _send(self, connection: _Connection, request: HttpRequest) -> Reply:
+    async def _send(self, client: Client, request: HttpRequest) -> Reply:
         task = asyncio.current_task()
         assert task is not None
         self._under_way[task] = time.monotonic() + self._deadline_s
         try:
-            reply = await self._exchange(connection.client, request)
+            reply = await self._exchange(client, request)
         except DetailedPyreqwestError as error:
             self._lost = 0
-            connection.is_warm = False
             failure = explain(error)
             if failure.reason == "timeout":
-                await self._count_timeout(connection)
+                await self._count_timeout(client)
             return failure
         except asyncio.CancelledError:
             if task in self._overdue and task.uncancel() == 0:
@@ -152,9 +105,7 @@ class HttpTransport:
         finally:
             del self._under_way[task]
             self._overdue.discard(task)
-        self._lost = connection.timeouts = 0
-        connection.answered_at = time.monotonic()
-        connection.is_warm = connection.is_warm or reply.status != FORBIDDEN
+        self._lost = self._timeouts = 0
         return reply
 
     def _look_soon(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -198,18 +149,18 @@ class HttpTransport:
                 headers[name] = value
         return Response(reply.status, headers, bytes(await reply.bytes()))
 
-    async def _count_timeout(self, connection: _Connection) -> None:
-        """A connection that answers nothing for a while may be half open: start another."""
-        connection.timeouts += 1
-        if connection.timeouts < self._settings.timeouts_to_replace:
+    async def _count_timeout(self, client: Client) -> None:
+        """Connections that answer nothing for a while may be half open: start with new ones."""
+        self._timeouts += 1
+        if self._timeouts < self._settings.timeouts_to_replace or client is not self._client:
             return
-        log.warning("%s: replacing a connection that does not answer", self._name)
-        self._retired.append(connection.client)
-        connection.client, connection.timeouts = self._build(), 0
+        log.warning("%s: replacing connections that do not answer", self._name)
+        self._retired.append(client)
+        self._client, self._timeouts = self._builder().build(), 0
         if len(self._retired) > RETIRED_MAX:
             await self._retired.pop(0).close()
 
-    def _build(self) -> Client:
+    def _builder(self) -> ClientBuilder:
         settings = self._settings
         builder = (
             ClientBuilder()
@@ -223,12 +174,4 @@ class HttpTransport:
         )
         if settings.ca_pem:
             builder = builder.add_root_certificate_pem(settings.ca_pem.encode())
-        if self._http2:
-            ping = timedelta(milliseconds=settings.ping_interval_ms)
-            builder = (
-                builder.http2_prior_knowledge()
-                .http2_keep_alive_interval(ping)
-                .http2_keep_alive_timeout(ping)
-                .http2_keep_alive_while_idle(True)
-            )
-        return builder.build()
+        return builder

@@ -17,6 +17,7 @@ from streams.sinks.budgets import Bucket
 from streams.sinks.fcm import Fcm
 from streams.sinks.guarded_client import GuardedTransport
 from streams.sinks.health import Health
+from streams.sinks.http2_client import Http2Transport
 from streams.sinks.http_client import HttpTransport
 from streams.sinks.oauth import GoogleTokens
 from streams.sinks.pace import Pace
@@ -75,8 +76,10 @@ def build_providers(settings: s.DeliverSettings, now_ms: int) -> dict[str, list[
     return by_kind
 
 
-def _http(settings: s.ProviderSettings, http2: bool = False) -> HttpTransport:
-    return HttpTransport(settings.name, settings.http, settings.in_flight_max, http2=http2)
+def _http(settings: s.ProviderSettings, http2: bool = False) -> Transport:
+    if http2:
+        return Http2Transport(settings.http)
+    return HttpTransport(settings.name, settings.http, settings.in_flight_max)
 
 
 def _apns(settings: s.ApnsSettings) -> Parts:

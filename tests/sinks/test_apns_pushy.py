@@ -22,7 +22,7 @@ from streams.local.authority import Identity, identity
 from streams.sinks.apns import Apns, ApnsTokens, load_key
 from streams.sinks.base import Accepted, Outcome, Rejected, Retry
 from streams.sinks.base import Unregistered as Gone
-from streams.sinks.http_client import HttpTransport
+from streams.sinks.http2_client import Http2Transport
 from streams.sinks.settings import ApnsSettings, HttpSettings
 from tests.agents.delivering import delivery
 from tests.eventually import eventually
@@ -55,7 +55,7 @@ class Pushy:
             http=HttpSettings(ca_pem=self.known.ca_pem),
         )  # fmt: skip
         self.sink, self.tokens = Apns(self.settings), ApnsTokens(self.settings)
-        self.transport = HttpTransport("pushy", self.settings.http, 200, http2=True)
+        self.transport = Http2Transport(self.settings.http)
         await self.transport.start()
 
     async def close(self) -> None:

@@ -92,12 +92,12 @@ async def test_a_connection_that_misses_deadlines_is_replaced() -> None:
     quick = HttpSettings(request_ms_max=100, connect_ms_max=100, timeouts_to_replace=2)
     transport = HttpTransport("test", quick, 10)
     await transport.start()
-    first = transport._connections[0].client
+    first = transport._client
     async with fault_server("silent") as server:
         request = HttpRequest(f"http://127.0.0.1:{server.port}/x", {}, b"")
         for _ in range(2):
             await transport.send(request)
-    assert transport._connections[0].client is not first
+    assert transport._client is not first
     async with fault_server("ok") as server:
         request = HttpRequest(f"http://127.0.0.1:{server.port}/x", {}, b"")
         assert isinstance(await transport.send(request), Response)
