@@ -159,6 +159,19 @@ def test_only_first_falls_back() -> None:
         assert before == (2 if route == "all" else 1)
 
 
+def test_a_step_that_was_planned_is_taken_at_once_only_by_what_escalates() -> None:
+    """The catalogue has changed since: what is planned keeps its time."""
+    urgent = Category("message", channels=("push", "email"), route="escalate",
+                      escalate_after_ms=HOUR)  # fmt: skip
+    for route in ("first", "all"):
+        ana = Person(a_policy(urgent), PHONE, TABLET, MAIL)
+        ana.gets("e1")
+        ana.policy = a_policy(replace(urgent, route=route))
+        ana.answers(ana.deliveries[0], "unregistered")
+        assert ana.verdicts[-1] == "suppressed unregistered"
+        assert [step.due_ms for step in ana.state.waiting.escalations] == [T0 + HOUR]
+
+
 def test_a_fallback_is_remembered_as_long_as_the_delivery_may_live() -> None:
     ana = Person(a_policy(Category("message", channels=("push", "email"))), PHONE, MAIL)
     ana.gets("e1")

@@ -289,6 +289,16 @@ def test_at_the_bound_of_keys_the_outdated_go_and_else_the_oldest() -> None:
     assert keys() == "ef"
 
 
+def test_a_bound_of_keys_that_shrank_is_kept_to_with_the_next_one() -> None:
+    ana = Person(a_policy(), PHONE)
+    for key in ("a", "b", "c"):
+        ana.gets(f"e-{key}", collapse_key=key)
+        ana.now_ms += 1
+    ana.policy = a_policy(bounds=Bounds(collapse_keys_max=2))
+    ana.gets("e-d", collapse_key="d")
+    assert sorted(ana.state.waiting.newest) == ["message|b", "message|c", "message|d"]
+
+
 def test_of_keys_equally_old_the_first_by_name_goes() -> None:
     ana = Person(a_policy(bounds=Bounds(collapse_keys_max=2)), PHONE)
     for key in ("b", "a", "c"):

@@ -48,6 +48,17 @@ def test_digests_are_kept_in_the_order_of_their_opening() -> None:
     assert open_ones(ana) == [("b", 1, HOUR), ("a", 2, HOUR + 1), ("c", 1, HOUR + 2)]
 
 
+@pytest.mark.parametrize("window_ms", [0, -5, -2 * T0])
+def test_a_window_of_nothing_closes_in_the_next_moment(window_ms: int) -> None:
+    ana = with_digest(DigestRule("window", window_ms=window_ms))
+    ana.gets("e1")
+    assert open_ones(ana) == [("", 1, 1)]
+    odd = with_digest(DigestRule("window", window_ms=window_ms))
+    odd.now_ms += 1
+    odd.gets("e1")
+    assert open_ones(odd) == [("", 1, 2)]
+
+
 def test_campaigns_and_categories_do_not_mix() -> None:
     rule = DigestRule("window")
     both = (Category("message", digest=rule), Category("like", digest=rule))
@@ -239,6 +250,18 @@ def test_at_the_bound_of_lookbacks_the_ended_go_and_else_the_oldest() -> None:
                           bounds=Bounds(lookbacks_max=3))  # fmt: skip
     ana.gets("e6", "short", actor_id="e")
     assert known(ana) == "bce", "nor does it with another rule"
+
+
+def test_a_bound_that_shrank_is_kept_to_with_the_next_one() -> None:
+    """One goes for each that comes: never more than there were."""
+    rule = replace(LOOKBACK, key=("actor_id",))
+    ana = with_digest(rule)
+    for name in ("a", "b", "c"):
+        ana.gets(f"e-{name}", actor_id=name)
+        ana.now_ms += 1
+    ana.policy = a_policy(Category("message", digest=rule), bounds=Bounds(lookbacks_max=2))
+    ana.gets("e-d", actor_id="d")
+    assert sorted(ana.state.waiting.lookbacks) == ["message|b", "message|c", "message|d"]
 
 
 def test_of_lookbacks_equally_old_the_first_by_name_goes() -> None:

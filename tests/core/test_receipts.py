@@ -218,6 +218,17 @@ def test_the_most_telling_id_decides(fields: dict[str, str], ends: bool) -> None
     assert bool(ana.state.waiting.escalations) is not ends
 
 
+def test_only_a_business_event_needs_no_id() -> None:
+    ends = ("bounced", "delivered", "undelivered", "paid")
+    ana = Person(a_policy(replace(URGENT, escalate_until=ends)), PHONE, MAIL)
+    ana.gets("e1")
+    for kind in ends[:-1]:
+        ana.hears(kind)
+    assert len(ana.state.waiting.escalations) == 1
+    ana.hears("business", name="paid")
+    assert not ana.state.waiting.escalations
+
+
 def test_what_does_not_escalate_is_not_ended_by_a_receipt() -> None:
     """A retry of an ordinary category, and what is held for another reason than a step."""
     plain = Category("message", channels=("push",), escalate_until=("seen",))

@@ -259,13 +259,13 @@ def test_a_refused_change_names_both_versions() -> None:
 
 
 def test_a_destination_may_weigh_so_much() -> None:
-    # id 5, address 7, attributes 2
-    for bound, is_taken in ((14, True), (13, False)):
+    # Its id 5, its address 7, its attributes 4.
+    for bound, is_taken in ((16, True), (15, False)):
         ana = Person(a_policy(bounds=Bounds(destination_bytes_max=bound)))
-        ana.registers(replace(PHONE, attributes={"a": "b"}))
+        ana.registers(replace(PHONE, attributes={"aa": "bb"}))
         assert bool(ana.state.profile.destinations) is is_taken
         if not is_taken:
-            assert ana.entries[-1].inputs == {"limit": "13", "bytes": "14"}
+            assert ana.entries[-1].inputs == {"limit": "15", "bytes": "16"}
             assert not ana.decisions[-1].claims
 
 
