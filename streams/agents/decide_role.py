@@ -41,6 +41,9 @@ def decide_role(
         table=tables.STATE,
         logic_factory=lambda _partition: logic,
         ticks=topics.TICKS,
+        writes=(*topics.DELIVERIES, topics.DECISIONS, topics.DEAD_LETTERS),
+        # What came in on a wrong partition goes on to the right one, as claims on addresses do.
+        writes_anywhere=(*topics.EVENTS, *(one for one in topics.CONTROL if one != topics.TICKS)),
         not_again=(topics.FEEDBACK,),
     )  # fmt: skip
     return role_spec(

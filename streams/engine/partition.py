@@ -52,8 +52,9 @@ class StatefulRunner:
         self._store = PartitionStore(role.folder(context), context.worker.memory)
         self._restorer = role.restorer(context, self._store, self._logic)
         self._producer = PartitionProducer(
-            role.name, context.partition, context.settings, context.worker.crash_points
-        )
+            role.name, context.partition, context.settings, context.worker.crash_points,
+            writes=(*role.writes, role.changelog), writes_anywhere=role.writes_anywhere,
+        )  # fmt: skip
         self._fence = fence.Fence(positions={})
         self._fenced: dict[str, int] = {}
         """Positions in the latest fence record."""

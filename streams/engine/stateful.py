@@ -34,6 +34,10 @@ class StatefulRole(msgspec.Struct, frozen=True):
     ticks: str = "ticks"
     """Topic of the control lane whose record times move stream time on."""
 
+    writes: tuple[str, ...] = ()
+    """Topics that a partition's batches write to, in the partition of the same number."""
+    writes_anywhere: tuple[str, ...] = ()
+    """Topics that they write to in a partition of any number."""
     not_again: tuple[str, ...] = ()
     """Topics of the control lane that say what to do next and not how things are: when state was
     lost they go on where the group was, or what was done would be done once more."""

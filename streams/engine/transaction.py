@@ -6,6 +6,9 @@ the partition before: their next write, and any transaction that they left open,
 Records are packed into record batches here, because the partition is known and hashing, futures
 and accounting per record are most of what a producer costs.
 
+Before it takes over it tells the end of the owner's latest transaction again, to whom a broker has
+not told it (``endings.py``).
+
 Invariants: no transaction is committed before every record batch of it was acknowledged; after
 any failure the producer is never used again (the process ends).
 """
@@ -16,7 +19,7 @@ import asyncio
 from collections.abc import Iterable
 from typing import Any
 
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import (
     InvalidProducerEpoch,
     ProducerFenced,
@@ -26,6 +29,7 @@ from aiokafka.errors import (
 from streams.engine.api import Output
 from streams.engine.clients import client_settings, compression_of
 from streams.engine.crash_points import CrashPoints
+from streams.engine.endings import Ending, Endings
 from streams.engine.roles import Fenced
 from streams.engine.settings import EngineSettings
 
@@ -43,9 +47,19 @@ class PartitionProducer:
     """One partition's transactions, one after the other."""
 
     def __init__(
-        self, role: str, partition: int, settings: EngineSettings, crash_points: CrashPoints
+        self,
+        role: str,
+        partition: int,
+        settings: EngineSettings,
+        crash_points: CrashPoints,
+        writes: Iterable[str] = (),
+        writes_anywhere: Iterable[str] = (),
     ) -> None:
+        """``writes``: topics in whose partition of this number its transactions write;
+        ``writes_anywhere``: in whose partitions of any number."""
         self._partition = partition
+        self._writes = tuple(writes)
+        self._writes_anywhere = tuple(writes_anywhere)
         self._settings = settings
         self._crash_points = crash_points
         self._producer: Any = None
@@ -53,7 +67,30 @@ class PartitionProducer:
         self._client_name = f"{role}-{partition}"
 
     async def start(self) -> None:
-        """Fences the previous owner of the partition. When this returns, it cannot write."""
+        """Fences the previous owner of the partition. When this returns, it cannot write, and its
+        latest transaction has ended wherever it wrote."""
+        async with Endings(self._settings, f"{self._client_name}-ends") as endings:
+            ending = await endings.latest(self.transactional_id)
+            await self._fence()
+            if ending is not None and self._writes:
+                places = {TopicPartition(topic, self._partition) for topic in self._writes}
+                if self._writes_anywhere:
+                    places.update(await endings.hanging(self._writes_anywhere))
+                await self._tell_again(ending, places)
+                await endings.latest(self.transactional_id)
+
+    async def _tell_again(self, ending: Ending, places: Iterable[TopicPartition]) -> None:
+        """Ends an empty transaction as the latest was: each partition gets the marker."""
+        producer = self._producer
+        await producer.begin_transaction()
+        for place in sorted(places):
+            producer._txn_manager.maybe_add_partition_to_txn(place)
+        if ending == "committed":
+            await producer.commit_transaction()
+        else:
+            await producer.abort_transaction()
+
+    async def _fence(self) -> None:
         settings = self._settings
         self._producer = AIOKafkaProducer(
             **client_settings(settings, self._client_name),

@@ -16,6 +16,9 @@ import msgspec
 from streams.simulation.loop import CURRENT, OUTSIDE, Process, SimLoop
 from streams.simulation.story import Story
 
+FORGETS_SHARE = 0.5
+"""Histories in which a starting cluster forgets markers."""
+
 
 class SimKilled(BaseException):
     """The process that runs this is dead: unwinds what is on its stack, and nothing else."""
@@ -58,6 +61,9 @@ class Chaos:
         self.outside = contextvars.Context()
         self._loop = loop
         self._story = story
+        # From a source of their own: drawn with the rest they would make every seed another story.
+        self._forgetting = random.Random(f"{seed} markers")
+        self._forgets = self._forgetting.random() < FORGETS_SHARE
         self._steps_left: dict[Process, int] = {}
         self._provider_us = self.draw.choice((4_000, 100_000, 600_000))
         self.deaths = 0
@@ -75,6 +81,10 @@ class Chaos:
         if self.draw.random() < 0.05:
             return self.draw.randint(10_000, 300_000)
         return self.draw.randint(100, 3_000)
+
+    def forgets_marker(self) -> bool:
+        """Whether a cluster that has just started never tells a partition of an end."""
+        return self._forgets and self._forgetting.random() < 0.5
 
     def provider_us(self) -> int:
         """One way to or from a provider: what is under way at a kill is what this makes it."""

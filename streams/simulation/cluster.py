@@ -14,11 +14,14 @@ import msgspec
 from aiokafka import TopicPartition
 from aiokafka.errors import InvalidProducerEpoch, KafkaTimeoutError, ProducerFenced
 
+from streams.engine.endings import Ending
 from streams.simulation.chaos import Chaos
 from streams.simulation.log import Log, ProducerState, Stored, Transaction
-from streams.simulation.loop import SimLoop, sleep_us
+from streams.simulation.loop import CURRENT, SimLoop, sleep_us
 
 FETCH_RECORDS_MAX = 40
+STARTS_US = 2_000_000
+"""For so long after an outage partitions may have no leader."""
 TIMEOUT_US = 30_000_000
 """A request that is not answered for so long has failed, whatever it did."""
 
@@ -46,13 +49,24 @@ class Cluster:
         """On the way back: what was asked for has been done."""
         await self.chaos.step(f"{what} answered")
 
+    @property
+    def just_started(self) -> bool:
+        """Whether it was away a moment ago."""
+        return 0 < self.log.away_until_us <= self.loop.now_us < self.log.away_until_us + STARTS_US
+
     def later(self, at_us: int, work: Any, *arguments: Any) -> None:
         """The cluster does something by itself, whatever becomes of whoever asked for it."""
         self.chaos.outside.run(self.loop.call_at, at_us / 1e6, work, *arguments)
 
     def spread_markers(self, transaction: Transaction) -> None:
-        """The end of a transaction reaches its partitions, each at a moment of its own."""
+        """The end of a transaction reaches its partitions, each at a moment of its own.
+
+        Or some never: a cluster that has just started forgets those that have no leader yet.
+        """
         for place in sorted(transaction.unmarked):
+            if self.just_started and self.chaos.forgets_marker():
+                transaction.unmarked.discard(place)
+                continue
             at_us = self.loop.now_us + self.chaos.marker_us()
             self.later(max(at_us, self.log.away_until_us), self.log.mark, transaction, place)
 
@@ -91,6 +105,8 @@ class SimProducer:
         self._state = ProducerState()
         self._epoch = 0
         self._transaction: Transaction | None = None
+        self._txn_manager = self
+        self._without_records: list[tuple[str, int]] = []
         self._pending: list[asyncio.Future[Metadata]] = []
         self._last_us: dict[tuple[str, int], int] = {}
 
@@ -123,7 +139,12 @@ class SimProducer:
     async def begin_transaction(self) -> None:
         await self._settled()
         self._transaction = None
+        self._without_records = []
         self._pending = []
+
+    def maybe_add_partition_to_txn(self, place: TopicPartition) -> None:
+        """As in aiokafka's transaction manager: the partition gets the marker, records or not."""
+        self._without_records.append((place.topic, place.partition))
 
     async def send_batch(
         self, batch: SimBatch, topic: str, *, partition: int
@@ -173,18 +194,31 @@ class SimProducer:
         return None
 
     async def commit_transaction(self) -> None:
+        await self._end("committed")
+
+    async def abort_transaction(self) -> None:
+        await self._end("aborted")
+
+    async def _end(self, outcome: str) -> None:
         cluster = self._cluster
         await asyncio.gather(*self._pending)
-        await cluster.request("commit")
-        transaction = self._transaction
+        await cluster.request(outcome)
         if self._state.epoch != self._epoch:
             raise ProducerFenced
+        if self._without_records:
+            self._transaction = cluster.log.begin(self._state)
+            self._transaction.partitions = dict.fromkeys(self._without_records, -1)
+        transaction = self._transaction
         if transaction is not None:
             if transaction.state != "open":
                 raise ProducerFenced
-            cluster.log.end(self._state, "committed")
+            cluster.log.end(self._state, outcome)
+            told = len(transaction.unmarked)
             cluster.spread_markers(transaction)
-        await cluster.answer("commit")
+            if len(transaction.unmarked) < told:
+                # Whoever lives through it is heard with the next batch; the dead need an heir.
+                cluster.chaos.kill(CURRENT.get(), "and the end of its transaction was forgotten")
+        await cluster.answer(outcome)
 
 
 def _resolve(future: asyncio.Future[Metadata], metadata: Metadata) -> None:
@@ -196,6 +230,38 @@ def _fail(future: asyncio.Future[Metadata], error: Exception) -> None:
     if not future.done():
         future.set_exception(error)
         future.exception()  # Whoever waited for it may be dead.
+
+
+class SimEndings:
+    """Stands in for ``engine.endings.Endings``: what the coordinator knows."""
+
+    def __init__(self, cluster: Cluster, *_: Any) -> None:
+        self._cluster = cluster
+
+    async def __aenter__(self) -> SimEndings:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Nothing to do."""
+
+    async def latest(self, transactional_id: str) -> Ending | None:
+        await self._cluster.request("how it ended")
+        state = self._cluster.log.producers.get(transactional_id)
+        if state is None or state.transaction is None:
+            return None
+        transaction = state.transaction
+        while transaction.unmarked:
+            await sleep_us(self._cluster.loop, 500)
+        return "committed" if transaction.state == "committed" else "aborted"
+
+    async def hanging(self, topics: Iterable[str]) -> list[TopicPartition]:
+        await self._cluster.request("what hangs")
+        return [
+            TopicPartition(topic, place.number)
+            for topic in topics
+            for place in self._cluster.log.topics[topic]
+            if place.stable_end < place.end
+        ]
 
 
 class SimConsumer:

@@ -36,10 +36,11 @@ class Stored(msgspec.Struct, gc=False):
 class Transaction:
     """One transaction of one transactional producer."""
 
-    __slots__ = ("number", "partitions", "state", "unmarked")
+    __slots__ = ("number", "owner", "partitions", "state", "unmarked")
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, owner: ProducerState) -> None:
         self.number = number
+        self.owner = owner
         self.state = "open"
         """``open``, ``committed`` or ``aborted``."""
         self.partitions: dict[tuple[str, int], int] = {}
@@ -77,9 +78,18 @@ class Partition:
         return record.offset
 
     def mark(self, transaction: Transaction) -> None:
-        """The end of a transaction reaches this partition."""
-        if self.open.pop(transaction, None) is not None:
-            self.entries.append((None, transaction))
+        """The end of a transaction reaches this partition.
+
+        It is the end of everything that its owner has open here: what never heard of its own end
+        takes this one.
+        """
+        for unheard in [one for one in self.open if one.owner is transaction.owner]:
+            first = self.open.pop(unheard)
+            for at in range(first, len(self.entries)):
+                record, its = self.entries[at]
+                if its is unheard:
+                    self.entries[at] = record, transaction
+        self.entries.append((None, transaction))
 
     def read(self, position: int, records_max: int) -> tuple[list[Stored], int]:
         """Committed records from ``position`` on, and the position after what was looked at."""
@@ -175,7 +185,7 @@ class Log:
     def begin(self, state: ProducerState) -> Transaction:
         """The next transaction of a producer."""
         self._numbers += 1
-        state.transaction = Transaction(self._numbers)
+        state.transaction = Transaction(self._numbers, state)
         state.opened_at_ms = self.time.true_ms()
         return state.transaction
 

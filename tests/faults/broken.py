@@ -129,6 +129,15 @@ def no_lease() -> Undo:
     return _patch(deliver_partition.DeliverRunner, "leased", lambda _: True)
 
 
+def tell_no_end_again() -> Undo:
+    """What a starting cluster forgot stays forgotten."""
+
+    async def _tell_again(*_: object) -> None:
+        """Nothing is told."""
+
+    return _patch(PartitionProducer, "_tell_again", _tell_again)
+
+
 BREAKS: dict[str, Callable[[], Undo]] = {
     "commit before send": commit_before_send,
     "drop on 429": drop_on_429,
@@ -140,6 +149,7 @@ BREAKS: dict[str, Callable[[], Undo]] = {
     "overtaking": overtake,
     "passing the undecided": pass_the_undecided,
     "no lease": no_lease,
+    "an end not told again": tell_no_end_again,
 }
 """The first three are the ones that every suite has to catch; the others prove a check each."""
 

@@ -50,6 +50,7 @@ SCENARIOS = {
 SCENARIO_OF = {
     "passing the undecided": "stops",
     "no lease": "zombies",
+    "an end not told again": "outages",
     "forgotten doubt": "silence",
     "commit before send": "silence",
 }

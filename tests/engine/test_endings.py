@@ -1,0 +1,177 @@
+"""How transactions ended, asked of a real coordinator; and telling it again where nobody heard."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from confluent_kafka.admin import (  # type: ignore[attr-defined]
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    ResourceType,
+)
+
+from streams.engine.api import Output
+from streams.engine.clients import client_settings
+from streams.engine.crash_points import CrashPoints
+from streams.engine.endings import Ending, Endings
+from streams.engine.settings import EngineSettings
+from streams.engine.transaction import PartitionProducer
+from tests.engine.harness import read_all
+
+pytestmark = [pytest.mark.broker, pytest.mark.slow, pytest.mark.xdist_group("engine")]
+OTHERS = 3
+VERIFICATION = "transaction.partition.verification.enable"
+
+
+class Stage:
+    """Two topics, owners of their only partition, and a third that has more partitions."""
+
+    def __init__(self, settings: EngineSettings, topic: str, changelog: str, other: str) -> None:
+        self.settings = settings
+        self.topic = topic
+        self.changelog = changelog
+        self.other = other
+
+    def owner(self) -> PartitionProducer:
+        """Somebody who takes the partition over when started."""
+        return PartitionProducer(
+            "decide", 0, self.settings, CrashPoints(""), (self.topic, self.changelog), (self.other,)
+        )
+
+    async def latest(self, transactional_id: str) -> Ending | None:
+        """How it ended, says the coordinator."""
+        async with Endings(self.settings, "test") as endings:
+            return await endings.latest(transactional_id)
+
+    async def ends(self) -> dict[str, int]:
+        """Last stable offset by topic."""
+        consumer = AIOKafkaConsumer(
+            **client_settings(self.settings, "ends"), isolation_level="read_committed"
+        )
+        await consumer.start()
+        try:
+            places = [TopicPartition(name, 0) for name in (self.topic, self.changelog)]
+            found = await consumer.end_offsets(places)
+            return {place.topic: offset for place, offset in found.items()}
+        finally:
+            await consumer.stop()
+
+    async def seen(self, topic: str) -> list[bytes | None]:
+        """What readers see of a topic."""
+        count = OTHERS if topic == self.other else 1
+        settings = msgspec.structs.replace(self.settings, partitions=count)
+        return [record.value for record in await read_all(settings, topic)]
+
+    async def unheard(self, ending: Ending, place: TopicPartition) -> None:
+        """An owner whose transaction ended so, of which one of its partitions never heard.
+
+        What a broker forgets is made here by never telling the coordinator of the partition.
+        """
+        producer: Any = AIOKafkaProducer(
+            **client_settings(self.settings, "unheard"),
+            transactional_id=self.owner().transactional_id,
+        )
+        await producer.start()
+        await producer.begin_transaction()
+        producer._txn_manager._txn_partitions.add(place)
+        await producer.send_and_wait(place.topic, b"unheard", b"k", partition=place.partition)
+        await producer.send_and_wait(self.changelog, b"state", b"k", partition=0)
+        if ending == "committed":
+            await producer.commit_transaction()
+        else:
+            await producer.abort_transaction()
+        await producer.stop()
+
+
+@pytest.fixture
+async def stage(broker: Any, kafka_topics: Any) -> Stage:
+    """Fresh topics."""
+    topic, changelog = await kafka_topics.create("out"), await kafka_topics.create("changelog")
+    other = await kafka_topics.create("other", OTHERS)
+    settings = EngineSettings(bootstrap=broker.bootstrap, application=topic, partitions=1)
+    return Stage(settings, topic, changelog, other)
+
+
+@pytest.fixture
+async def credulous(broker: Any) -> AsyncIterator[None]:
+    """The broker takes a producer's word that a partition belongs to its transaction."""
+    admin = AdminClient({"bootstrap.servers": broker.bootstrap})
+
+    def verify(value: str | None) -> None:
+        change = AlterConfigOpType.DELETE if value is None else AlterConfigOpType.SET
+        entry = ConfigEntry(VERIFICATION, value or "", incremental_operation=change)
+        resource = ConfigResource(ResourceType.BROKER, "1", incremental_configs=[entry])
+        for done in admin.incremental_alter_configs([resource]).values():
+            done.result(10)
+
+    verify("false")
+    yield
+    verify(None)
+
+
+async def test_the_coordinator_says_how_it_ended(stage: Stage) -> None:
+    owner = stage.owner()
+    assert await stage.latest(owner.transactional_id) is None
+    await owner.start()
+    assert await stage.latest(owner.transactional_id) is None
+    await owner.write([Output(stage.topic, b"k", b"1")], stage.changelog, [(b"k", b"1")])
+    assert await stage.latest(owner.transactional_id) == "committed"
+    await owner.stop()
+    producer: Any = AIOKafkaProducer(
+        **client_settings(stage.settings, "open"), transactional_id=owner.transactional_id
+    )
+    await producer.start()
+    await producer.begin_transaction()
+    await producer.send_and_wait(stage.topic, b"2", b"k", partition=0)
+    assert await stage.latest(owner.transactional_id) == "aborted"
+    await producer.abort_transaction()
+    assert await stage.latest(owner.transactional_id) == "aborted"
+    await producer.stop()
+
+
+async def test_a_new_owner_tells_every_partition_again(stage: Stage) -> None:
+    first, second = stage.owner(), stage.owner()
+    await first.start()
+    assert await stage.ends() == {stage.topic: 0, stage.changelog: 0}
+    await first.write([], stage.changelog, [(b"k", b"1")])
+    assert await stage.ends() == {stage.topic: 0, stage.changelog: 2}
+    await first.stop()
+    await second.start()
+    assert await stage.ends() == {stage.topic: 1, stage.changelog: 3}
+    output = Output(stage.topic, b"k", b"2")
+    assert await second.write([output], stage.changelog, [(b"k", b"2")]) == 5
+    await second.stop()
+    assert await stage.seen(stage.topic) == [b"2"]
+
+
+@pytest.mark.parametrize("ending", ["committed", "aborted"])
+@pytest.mark.usefixtures("credulous")
+async def test_what_a_partition_never_heard_of_ends_as_it_had(stage: Stage, ending: Ending) -> None:
+    place = TopicPartition(stage.topic, 0)
+    await stage.unheard(ending, place)
+    async with Endings(stage.settings, "test") as endings:
+        await endings.latest(stage.owner().transactional_id)
+        assert await endings.hanging([stage.topic, stage.changelog]) == [place]
+    heir = stage.owner()
+    await heir.start()
+    expected = [b"unheard"] if ending == "committed" else []
+    assert await stage.seen(stage.topic) == expected
+    await heir.write([Output(stage.topic, b"k", b"next")], stage.changelog, [(b"k", b"2")])
+    await heir.stop()
+    assert await stage.seen(stage.topic) == [*expected, b"next"]
+
+
+@pytest.mark.usefixtures("credulous")
+async def test_other_partitions_hear_of_it_where_something_hangs(stage: Stage) -> None:
+    await stage.unheard("committed", TopicPartition(stage.other, 2))
+    assert await stage.seen(stage.other) == []
+    heir = stage.owner()
+    await heir.start()
+    assert await stage.seen(stage.other) == [b"unheard"]
+    await heir.stop()
