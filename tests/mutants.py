@@ -51,6 +51,7 @@ SECONDS_MIN = 5.0
 MEMORY_BYTES_MAX = 3 << 30
 BY_LOADING, BY_TIME, BY_CRASH = "does not load", "takes too long", "ends the process"
 FAILS_ANYWAY = "the tests fail on the core as it is: nothing can be told"
+FAILS_IN_ORDER = "the tests fail when the quickest run first: a mutant would be blamed for it"
 
 
 class Known(msgspec.Struct):
@@ -75,6 +76,8 @@ class Trial:
         if not learnt:
             raise pytest.UsageError(FAILS_ANYWAY)
         self.known = msgspec.json.decode(learnt, type=list[Known])
+        if self._attempt(None, session) is not None:
+            raise pytest.UsageError(FAILS_IN_ORDER)
         for mutant in self.order:
             if time.monotonic() > self.deadline:
                 break
@@ -89,13 +92,13 @@ class Trial:
             self.out.flush()
         return True
 
-    def _attempt(self, mutant: Mutant, session: pytest.Session) -> str | None:
-        """What noticed the mutant, or ``None``."""
-        place = f"{mutant.module}.{mutant.function}"
+    def _attempt(self, mutant: Mutant | None, session: pytest.Session) -> str | None:
+        """What noticed the mutant, or ``None``; without a mutant, nothing may be noticed."""
+        place = "" if mutant is None else f"{mutant.module}.{mutant.function}"
         chosen = [
             number
             for number, known in enumerate(self.known)
-            if mutant.function is None or place in known.calls
+            if mutant is None or mutant.function is None or place in known.calls
         ]
         chosen.sort(key=lambda number: (-self.noticed[place, number], self.known[number].seconds))
         answer = _in_a_fork(lambda write: self._live(mutant, session, chosen, write)).decode()
@@ -105,12 +108,13 @@ class Trial:
         return answer or None
 
     def _live(
-        self, mutant: Mutant, session: pytest.Session, chosen: Sequence[int], write: int
+        self, mutant: Mutant | None, session: pytest.Session, chosen: Sequence[int], write: int
     ) -> None:
         """In the fork: answers with the number of the test that fails, or with nothing."""
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES_MAX, MEMORY_BYTES_MAX))
         try:
-            break_it(mutant)
+            if mutant is not None:
+                break_it(mutant)
         except Exception:
             os.write(write, BY_LOADING.encode())
             return
