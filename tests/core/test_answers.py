@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from streams.core.model import Status
 from streams.core.policy import Bounds, Category, RetryRule
 from tests.core.build import DAY, HOUR, MAIL, MINUTE, PHONE, SECOND, T0, TABLET, Person, a_policy
 
@@ -103,6 +104,14 @@ def test_how_often_it_may_come_too_late() -> None:
         assert [d.epoch for d in ana.deliveries] == epochs
         assert ana.verdicts[-1] == "dead_lettered stale_exhausted"
         assert ana.entries[-1].inputs == {"times": str(most + 1), "answer": "late"}
+
+
+@pytest.mark.parametrize("status", ["retry", "rejected", "unregistered", "ambiguous", "killed"])
+def test_only_what_came_too_late_is_counted(status: Status) -> None:
+    ana = Person(a_policy(), PHONE)
+    ana.gets("e1")
+    ana.answers(ana.deliveries[0], status)
+    assert ana.state.waiting.attempted[0].stale_count == 0
 
 
 def test_other_answers_begin_to_count_anew() -> None:

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from streams.core import sizes
 from streams.core.model import QuietWindow
-from streams.core.policy import Bounds, Category, DigestRule
+from streams.core.policy import Bounds, Category, DigestMode, DigestRule
 from tests.core.build import DAY, HOUR, MAIL, MINUTE, PHONE, T0, Person, a_policy, at
 
 NIGHT = (QuietWindow(22 * 60, 8 * 60),)
@@ -186,6 +186,14 @@ def test_only_a_lookback_remembers_its_sends(rule: DigestRule | None) -> None:
     ana.waits_for(MINUTE)
     expected = {"message|": T0} if rule is LOOKBACK else {}
     assert ana.state.waiting.lookbacks == expected
+
+
+@pytest.mark.parametrize("mode", ["window", "debounce", "calendar"])
+def test_what_goes_alone_past_another_rule_starts_no_lookback(mode: DigestMode) -> None:
+    ana = with_digest(DigestRule(mode, window_ms=HOUR))
+    ana.gets("e1", expires_at_ms=T0 + MINUTE)
+    assert ana.sent == [("e1", "push")]
+    assert ana.state.waiting.lookbacks == {}
 
 
 def test_a_critical_one_starts_no_lookback() -> None:

@@ -213,6 +213,9 @@ def scopes(ana: Person) -> list[str]:
         ({}, {"channels": {"push": True}}, "channel:push"),
         ({"channels": {"push": True}}, {"channels": {"push": True}, "locale": "pt"}, ""),
         ({}, {"channels": {"push": False}}, ""),
+        ({"channels": {"push": True}}, {"channels": {"push": False}}, ""),
+        ({"categories": {"message": True}}, {"categories": {"message": False}}, ""),
+        ({"default": True}, {"default": False}, ""),
         ({}, {"cells": {"message/push": True}}, ""),
     ],
 )  # fmt: skip

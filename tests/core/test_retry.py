@@ -47,11 +47,16 @@ def test_the_provider_can_ask_for_later_and_not_for_sooner() -> None:
 
 
 def test_what_is_known_of_a_delivery() -> None:
-    known = (Attempted("d1", 4, 2, T0 + 1), Attempted("d2", 0, 1, T0 + 1))
+    known = (
+        Attempted("d1", 4, 2, T0 + 1),
+        Attempted("d2", 0, 1, T0 + 1),
+        Attempted("d3", 5, 0, T0 + 1),
+    )
     assert retry.newest_of(known, "d2") == known[1]
     assert retry.newest_of(known, "d0") is None
     assert retry.first_epoch(known, "d1") == 5
     assert retry.first_epoch(known, "d2") == 1
+    assert retry.first_epoch(known, "d3") == 6
     assert retry.first_epoch(known, "d9") == 0
     assert retry.first_epoch((), "d1") == 0
 
