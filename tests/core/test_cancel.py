@@ -241,6 +241,16 @@ def test_a_key_is_withdrawn_for_what_came_until_then() -> None:
         assert ana.entries[-1].reason == reason
 
 
+def test_an_event_without_a_key_has_not_the_key_none() -> None:
+    ana = Person(a_policy(), PHONE)
+    ana.cancels(collapse_key="None")
+    source = ana.source()
+    ana.now_ms += MINUTE
+    ana.gets("newer", collapse_key="None")
+    ana.decides(EventInput(Event("e1", "ana", "message", T0), source))
+    assert ana.verdicts[-2:] == ["delivering routed"] * 2
+
+
 def test_the_same_withdrawal_of_a_key_answers_once_and_a_later_one_again() -> None:
     ana = Person(a_policy(), PHONE)
     ana.cancels(collapse_key="score")
