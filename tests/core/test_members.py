@@ -135,6 +135,7 @@ def test_who_leaves_a_closed_digest_takes_all_of_theirs_along() -> None:
         data={"n": "3"},
         collapse={"score": "e1", "price": "e3"},
     )
+    assert members.leave_closed(closed, {0}).data == {"n": "44"}, "the last one's"
     nobody_shown = members.leave_closed(closed, {2, 3})
     assert (nobody_shown.count, nobody_shown.actors, nobody_shown.items) == (2, 1, ())
     assert nobody_shown.data == {"n": "44"}, "of those who stay nothing else is known"

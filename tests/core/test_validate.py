@@ -84,6 +84,12 @@ def test_what_just_does_not(fields: dict[str, Any], reason: str, inputs: dict[st
     assert fault(**fields) == (reason, inputs)
 
 
+@pytest.mark.parametrize("field", ["created_at_ms", "expires_at_ms", "send_at_ms"])
+def test_no_time_is_after_the_year_9999(field: str) -> None:
+    for ms in (YEAR_10000_MS, YEAR_10000_MS + 1, 1 << 62):
+        assert fault(**{field: ms}) == ("bad_time", {"field": field, "value": str(ms)})
+
+
 @pytest.mark.parametrize("field", ["actor_id", "collapse_key", "supersedes", "campaign"])
 def test_short_ids_are_not_looked_at_and_all_that_could_be_long_are(field: str) -> None:
     """Up to a quarter of the bound together no UTF-8 of them can be too long."""
