@@ -73,8 +73,11 @@ class Lane:
 
     def pump(self) -> None:
         """Begins whatever may begin now. Cheap when nothing may."""
+        if not (self._queues[0] or self._queues[1]):
+            return
+        now_ms = self._host.now_ms()
         for queue in self._queues:
-            while queue and self._advance(queue):
+            while queue and self._advance(queue, now_ms):
                 pass
 
     def sweep(self) -> None:
@@ -84,8 +87,9 @@ class Lane:
         """
         if self._held_for is None or not self._host.leased():
             return
+        now_ms = self._host.now_ms()
         for item in list(self._unsent()):
-            outcome = None if item.finished or item.begun else self._verdict(item)
+            outcome = None if item.finished or item.begun else self._verdict(item, now_ms)
             if outcome is not None:
                 self._finish(item, Answer(outcome, ""))
 
@@ -103,7 +107,7 @@ class Lane:
 
     # ------------------------------------------------------------------------------- inside
 
-    def _advance(self, queue: deque[Item]) -> bool:
+    def _advance(self, queue: deque[Item], now_ms: int) -> bool:
         """Moves the head of a queue on; False when the queue cannot move now."""
         item = queue[0]
         recipient = item.delivery.recipient_id
@@ -113,7 +117,7 @@ class Lane:
         if recipient in self._behind:
             self._behind[recipient].append(queue.popleft())
             return True
-        outcome = self._verdict(item)
+        outcome = self._verdict(item, now_ms)
         if outcome is not None:
             if not self._host.leased():
                 return False  # its successor may have sent it: "too late" would send it again
@@ -122,7 +126,7 @@ class Lane:
             return True
         if not self._host.may_begin(item):
             return False
-        chosen = self._dispatcher.reserve(item.delivery, self._host.now_ms())
+        chosen = self._dispatcher.reserve(item.delivery, now_ms)
         if isinstance(chosen, Rejected):
             queue.popleft()
             self._finish(item, Answer(chosen, ""))
@@ -139,7 +143,7 @@ class Lane:
         self._begin(item, chosen)
         return True
 
-    def _verdict(self, item: Item) -> Outcome | None:
+    def _verdict(self, item: Item, now_ms: int) -> Outcome | None:
         """Why it is not to be sent any more, if so."""
         delivery = item.delivery
         switch = self._host.killed_by(delivery)
@@ -148,7 +152,6 @@ class Lane:
         if item.entry.doubtful and delivery.on_ambiguous == "give_up":
             return Ambiguous("restarted", "may have been sent before the worker was restarted")
         if self._wall:
-            now_ms = self._host.now_ms()
             if now_ms >= delivery.expires_at_ms:
                 return Stale("expired")
             if now_ms >= delivery.valid_until_ms:

@@ -26,6 +26,7 @@ from streams.engine.group import Assignor, GroupConsumer, GroupTransport
 from streams.engine.pages import add_pages
 from streams.engine.roles import Committed, RoleSpec
 from streams.engine.settings import EngineSettings
+from streams.engine.shared_commits import SharedCommits
 from streams.engine.steps import StepAgent
 
 log = logging.getLogger(__name__)
@@ -118,6 +119,7 @@ class EngineApp(faust.App):
             worker_redirect_stdouts=False,
             autodiscover=False,
         )
+        self._commits = SharedCommits(self._commit_now)
         self.engine = Engine(role, settings, self)
         self._declare()
         self.on_partitions_revoked.connect(self._hand_back)
@@ -187,6 +189,9 @@ class EngineApp(faust.App):
 
     async def commit_positions(self, positions: Mapping[TopicPartition, Committed]) -> None:
         """Commits with this member's generation; raises ``Fenced`` when it is over."""
+        await self._commits.commit(positions)
+
+    async def _commit_now(self, positions: Mapping[TopicPartition, Committed]) -> None:
         await self._group.member.commit_positions(positions)
 
 

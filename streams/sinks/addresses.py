@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from functools import cache
 from urllib.parse import urlsplit
 
 from streams.sinks.settings import AddressRules
@@ -64,7 +65,7 @@ def literal_refusal(host: str, rules: AddressRules) -> str | None:
 
 def address_refusal(address: Address, rules: AddressRules) -> str | None:
     """Why a resolved address may not be connected to; ``None`` when it may."""
-    if any(address in ipaddress.ip_network(network) for network in rules.allow_networks):
+    if any(address in network for network in _networks(rules.allow_networks)):
         return None
     if isinstance(address, ipaddress.IPv6Address):
         if address.ipv4_mapped is not None:
@@ -77,3 +78,9 @@ def address_refusal(address: Address, rules: AddressRules) -> str | None:
     if not address.is_global or address.is_multicast or address.is_reserved:
         return "address not public"
     return None
+
+
+@cache
+def _networks(allowed: tuple[str, ...]) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
+    """One entry for each provider's settings."""
+    return [ipaddress.ip_network(network) for network in allowed]

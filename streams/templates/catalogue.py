@@ -54,6 +54,8 @@ class Chosen(msgspec.Struct, frozen=True):
     body: Template
     subject: Template | None
     html: Template | None
+    is_alone: bool = False
+    """Title or body has blocks, which are part of the context that a template runs in."""
 
 
 Key = tuple[str, str, str, str]
@@ -102,7 +104,8 @@ class Templates:
         title, body = found["title"], found["body"]
         assert title is not None, "the built-in default template has a title"
         assert body is not None, "the built-in default template has a body"
-        return Chosen(title, body, found["subject"], found["html"])
+        is_alone = bool(title.blocks or body.blocks)
+        return Chosen(title, body, found["subject"], found["html"], is_alone)
 
     def _part(self, name: str, channel: str, locale: str, part: str) -> Template | None:
         for candidate in locale_chain(locale):

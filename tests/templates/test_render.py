@@ -106,3 +106,20 @@ def test_a_broken_file_stops_the_start_and_says_where(
 ) -> None:
     with pytest.raises(TemplateError, match=named):
         folder_with(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("title", "body"),
+    [
+        ("{% set who = 'Eve' %}{{ who }}", "{{ who }}"),
+        ("{% macro who() %}Eve{% endmacro %}{{ who() }}", "{{ who }}"),
+        ("{% block who %}Eve{% endblock %}", "{% block who %}{{ data.who }}{% endblock %}"),
+    ],
+)
+def test_what_a_title_makes_for_itself_is_not_the_bodys(
+    tmp_path: Path, title: str, body: str
+) -> None:
+    templates = folder_with(tmp_path, f'[default.any]\ntitle = "{title}"\nbody = "{body}"\n')
+    some = rendered(templates, data={"who": "Ann"})
+    assert isinstance(some, Rendered)
+    assert (some.title, some.body) == ("Eve", "Ann")
