@@ -67,9 +67,9 @@ class Webhook:
 
     def classify(self, delivery: Delivery, reply: Response, now_ms: int) -> Outcome:
         """2xx is taken, 410 ends the endpoint, everything else is tried again."""
-        detail = f"{reply.status} {excerpt(reply.body)}"
         if 200 <= reply.status < 300:
             return Accepted(delivery.delivery_id)
+        detail = f"{reply.status} {excerpt(reply.body)}"
         if reply.status == 410:
             return Unregistered("gone", detail)
         after = retry_after_ms(reply, now_ms)

@@ -119,9 +119,9 @@ class WebPush:
 
     def classify(self, delivery: Delivery, reply: Response, now_ms: int) -> Outcome:
         """RFC 8030 §5, §7.3, §8.4; what the large services add is marked."""
-        detail = f"{reply.status} {excerpt(reply.body)}"
         if 200 <= reply.status < 300:  # 201 Created; 202 with receipts
             return Accepted(reply.headers.get("location", "")[:200] or None)
+        detail = f"{reply.status} {excerpt(reply.body)}"
         if reply.status in (404, 410):
             return Unregistered("subscription_gone", detail)
         after = retry_after_ms(reply, now_ms)

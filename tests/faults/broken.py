@@ -81,8 +81,8 @@ def skip_validity() -> Undo:
     """A sink sends whatever was decided however long ago."""
     verdict = Lane._verdict
 
-    def _verdict(self: Any, item: Any) -> Any:
-        outcome = verdict(self, item)
+    def _verdict(self: Any, item: Any, now_ms: int) -> Any:
+        outcome = verdict(self, item, now_ms)
         return None if isinstance(outcome, Stale) else outcome
 
     return _patch(Lane, "_verdict", _verdict)
