@@ -309,6 +309,14 @@ def test_a_bound_of_keys_that_shrank_is_kept_to_with_the_next_one() -> None:
     assert sorted(ana.state.waiting.newest) == ["message|b", "message|c", "message|d"]
 
 
+def test_all_keys_that_are_outdated_go_together() -> None:
+    ana = Person(a_policy(cancel_horizon_ms=HOUR, bounds=Bounds(collapse_keys_max=3)), PHONE)
+    for key, later_ms in (("a", 0), ("b", 0), ("c", 1), ("d", HOUR - 1)):
+        ana.now_ms += later_ms
+        ana.gets(f"e-{key}", collapse_key=key)
+    assert sorted(ana.state.waiting.newest) == ["message|c", "message|d"]
+
+
 def test_of_keys_equally_old_the_first_by_name_goes() -> None:
     ana = Person(a_policy(bounds=Bounds(collapse_keys_max=2)), PHONE)
     for key in ("b", "a", "c"):
