@@ -239,6 +239,10 @@ def test_at_the_bound_of_lookbacks_the_ended_go_and_else_the_oldest() -> None:
 
     ana = begun()
     assert known(ana) == "abc"
+    ana.waits_for(2 * HOUR)
+    ana.gets("e3", "short", actor_id="b")
+    assert known(ana) == "abc", "one that is known needs no room"
+    ana = begun()
     ana.gets("e4", "long", actor_id="d")
     assert known(ana) == "bcd", "none has ended: the oldest goes"
     ana = begun()
