@@ -221,8 +221,9 @@ class Http2Connection(asyncio.Protocol):
         """Opens the stream, and sends of its body what the windows allow."""
         number = stream.number = self._next
         self._next += 2
-        if number > STREAMS_MAX:
+        if number > STREAMS_MAX and self.is_open:
             self.is_open = False
+            self._loop.call_soon(self.leave)
         self._streams[number] = stream
         stream.window = self._stream_window
         block, body = stream.block, stream.body

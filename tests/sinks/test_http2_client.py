@@ -16,7 +16,7 @@ from h2.settings import SettingCodes
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.sinks import http2_frames
+from streams.sinks import http2_connection, http2_frames
 from streams.sinks.base import Failure, HttpRequest, Reply, Response
 from streams.sinks.http2_client import TRIES_MAX, Http2Transport
 from streams.sinks.http2_connection import CREDIT_BYTES, Http2Connection
@@ -295,6 +295,22 @@ async def test_goodbyes_lose_nothing_and_repeat_nothing() -> None:
     assert statuses([first, *replies]) == {200}
     assert sorted(seen) == sorted([b"first", *bodies])
     assert broken == []
+
+
+async def test_a_connection_whose_numbers_end_is_replaced_without_a_loss(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(http2_connection, "STREAMS_MAX", 9)
+
+    def answer(server: Exact, stream: int, body: bytes) -> None:
+        assert stream <= 11
+        server.say(stream, [(":status", "200")])
+
+    limit = {SettingCodes.MAX_CONCURRENT_STREAMS: 2}
+    async with exact(answer, limit) as (port, seen, broken), client() as transport:
+        bodies = [str(n).encode() for n in range(12)]
+        replies = await asyncio.gather(*(transport.send(to(port, body)) for body in bodies))
+    assert (statuses(replies), sorted(seen), broken) == ({200}, sorted(bodies), [])
 
 
 async def test_a_stream_that_was_refused_once_is_sent_again() -> None:
