@@ -107,6 +107,14 @@ def test_what_is_forgotten_makes_room_before_anything_else_goes() -> None:
     assert ana.state.waiting.cancelled[-1][1] == ana.now_ms + HOUR
 
 
+def test_all_that_are_forgotten_at_a_moment_go_together() -> None:
+    ana = Person(a_policy(cancel_horizon_ms=HOUR, bounds=Bounds(cancelled_max=3)), PHONE)
+    for name, later_ms in (("e1", 0), ("e2", 0), ("e3", 1), ("e4", HOUR - 1)):
+        ana.now_ms += later_ms
+        ana.cancels(name)
+    assert [mark for mark, _ in ana.state.waiting.cancelled] == [hash8("e3"), hash8("e4")]
+
+
 def test_a_cancellation_of_what_was_seen_long_ago_is_remembered_only() -> None:
     for waited_ms, reason in ((DAY, "too_late_to_cancel"), (2 * DAY, "cancel_remembered")):
         ana = Person(a_policy(), PHONE)
@@ -307,6 +315,14 @@ def test_a_bound_of_keys_that_shrank_is_kept_to_with_the_next_one() -> None:
     ana.policy = a_policy(bounds=Bounds(collapse_keys_max=2))
     ana.gets("e-d", collapse_key="d")
     assert sorted(ana.state.waiting.newest) == ["message|b", "message|c", "message|d"]
+
+
+def test_the_oldest_key_goes_whatever_its_name() -> None:
+    ana = Person(a_policy(bounds=Bounds(collapse_keys_max=3)), PHONE)
+    for key in "bacd":
+        ana.gets(f"e-{key}", collapse_key=key)
+        ana.now_ms += 1
+    assert sorted(ana.state.waiting.newest) == ["message|a", "message|c", "message|d"]
 
 
 def test_all_keys_that_are_outdated_go_together() -> None:

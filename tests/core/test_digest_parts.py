@@ -165,8 +165,9 @@ def test_it_is_as_urgent_as_its_most_urgent(
 def test_actors_are_counted_up_to_their_bound() -> None:
     told = [replace(TOLD, actor_id=name) for name in ("a", "b", "", "a", "c", "b")]
     assert grown(KEYED, *told).actors == hash8("a") + hash8("b") + hash8("c")
-    many = [replace(TOLD, actor_id=name) for name in "abcde"]
-    assert len(grown(KEYED, *many, bounds=Bounds(actors_max=4)).actors) == 4 * 8
+    many = [replace(TOLD, actor_id=name) for name in "abcdefghijklmnopqrst"]
+    for most in (4, 9, 19):
+        assert len(grown(KEYED, *many, bounds=Bounds(actors_max=most)).actors) == most * 8
     few = grown(KEYED, *told, bounds=Bounds(actors_max=2))
     assert few.actors == hash8("a") + hash8("b")
     assert few.member_facts[4 * 16 : 4 * 16 + 8] == hash8("c"), "whose events can still leave"

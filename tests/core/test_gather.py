@@ -253,6 +253,10 @@ def test_at_the_bound_of_lookbacks_the_ended_go_and_else_the_oldest() -> None:
     ana.gets("e5", "short", actor_id="a")
     assert known(ana) == "aad", "c ended, and a is long"
     ana = begun()
+    ana.now_ms = T0 + 5 * HOUR
+    ana.gets("e4", "long", actor_id="d")
+    assert known(ana) == "ad", "both have ended long ago"
+    ana = begun()
     ana.policy = a_policy(short, replace(long, digest=None), window, Category("other"),
                           bounds=Bounds(lookbacks_max=3))  # fmt: skip
     ana.gets("e6", "short", actor_id="e")

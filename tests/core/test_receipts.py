@@ -189,7 +189,8 @@ def test_a_business_event_ends_all_that_it_is_for() -> None:
 def test_a_receipt_with_the_name_of_a_kind_is_not_that_kind() -> None:
     ana = Person(a_policy(URGENT), PHONE, MAIL)
     ana.gets("e1")
-    ana.hears("clicked", name="paid", event_id="e1")
+    for kind in ("clicked", "bounced", "delivered"):
+        ana.hears(kind, name="paid", event_id="e1")
     ana.hears("business", name=None)
     ana.hears("seen")
     assert len(ana.state.waiting.escalations) == 1
@@ -224,6 +225,8 @@ def test_only_a_business_event_needs_no_id() -> None:
     ana.gets("e1")
     for kind in ends[:-1]:
         ana.hears(kind)
+    ana.hears("soft_bounced", name="paid", event_id="e1")
+    ana.hears("complained", name="paid", event_id="e1")
     assert len(ana.state.waiting.escalations) == 1
     ana.hears("business", name="paid")
     assert not ana.state.waiting.escalations

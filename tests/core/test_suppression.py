@@ -109,6 +109,7 @@ def test_lifting_takes_what_has_the_scope_and_the_reason_and_is_older() -> None:
     ]
     for scope, reason, before_ms in (
         (BY_LAW.scope, "unsubscribed", T0),
+        (BY_LAW.scope, "unsubscribed", T0 - 1),
         (BY_LAW.scope, "bounced", T0 + 1),
         ("category:a", "unsubscribed", T0 + 1),
         ("zone", "unsubscribed", T0 + 1),

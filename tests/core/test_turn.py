@@ -50,6 +50,9 @@ def test_what_is_expired_waits_for_the_next_moment() -> None:
     turn = a_turn()
     turn.hold(replace(TOLD, expires_at_ms=T0), T0 + 5, "snoozed")
     assert turn.waiting.held[0].due_ms == T0 + 1
+    odd = Turn(turn.state, T0 + 1, a_policy(), NOWHERE)
+    odd.hold(TOLD, T0, "snoozed")
+    assert odd.waiting.held[0].due_ms == T0 + 2
 
 
 def test_a_local_time_is_kept_and_weighed() -> None:
