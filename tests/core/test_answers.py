@@ -70,6 +70,12 @@ def test_an_answer_to_one_delivery_leaves_the_retries_of_the_others() -> None:
         ("rejected", "bad", "dropped rejected", {"answer": "bad", "attempt": "1"}),
         ("rejected", "collapsed", "dropped replaced", {"answer": "collapsed", "attempt": "1"}),
         ("rejected", "a", "dropped rejected", {"answer": "a", "attempt": "1"}),
+        (
+            "rejected",
+            "no such user",
+            "dropped rejected",
+            {"answer": "no such user", "attempt": "1"},
+        ),
         ("killed", "all", "dropped killed", {"switch": "all"}),
         ("stale", "late", "delivering decided_again", {"answer": "late", "attempt": "1"}),
         ("redrive", "late", "delivering redriven", {}),

@@ -114,6 +114,17 @@ def test_a_snooze_makes_it_wait_and_it_keeps_its_number() -> None:
     assert ending.verdicts[-1] == "delivering retried", "the snooze ends just then"
 
 
+def test_a_later_attempt_keeps_its_number_too() -> None:
+    ana = Person(a_policy(), PHONE)
+    ana.gets("e1")
+    ana.answers(replace(ana.deliveries[0], attempt=4), "retry", retry_after_ms=HOUR)
+    ana.prefers(snooze_until_ms=T0 + 2 * HOUR)
+    ana.waits(T0 + HOUR)
+    assert ana.state.waiting.retries[0].delivery.attempt == 4
+    ana.waits(T0 + 2 * HOUR)
+    assert [d.attempt for d in ana.deliveries] == [1, 5]
+
+
 def test_the_end_of_a_snooze_lets_it_go_and_no_other_retry() -> None:
     ana = retried()
     ana.gets("e2")
@@ -285,3 +296,15 @@ def test_the_bounds_of_what_waits_to_be_tried_again() -> None:
             assert ana.verdicts[-1] == "dead_lettered retries_overflow"
             limit = f"{bounds.retries_max} or {bounds.waiting_bytes_max} bytes"
             assert ana.entries[-1].inputs == {"answer": "busy", "attempt": "1", "limit": limit}
+
+
+def test_a_bound_that_shrank_lets_no_more_wait() -> None:
+    ana = Person(a_policy(), PHONE)
+    for name in ("e1", "e2", "e3"):
+        ana.gets(name)
+    for sent in ana.deliveries[:2]:
+        ana.answers(sent, "retry")
+    ana.policy = a_policy(bounds=Bounds(retries_max=1))
+    ana.answers(ana.deliveries[2], "retry")
+    assert ana.verdicts[-1] == "dead_lettered retries_overflow"
+    assert len(ana.state.waiting.retries) == 2
