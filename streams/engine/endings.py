@@ -1,20 +1,23 @@
-"""How the latest transaction of an owner ended, and telling it again to whom it did not reach.
+"""How transactions of an owner ended, who has heard of it, and telling it again to who has not.
 
 A transaction ends with a marker in each of its partitions, written by Kafka's coordinator after it
 has decided. Brokers from 4.0 on forget a marker of a partition that has no leader at that moment
-(KAFKA-20734), which is every partition while a whole cluster starts: what was written stays without
-an end, hides everything behind it from readers, and takes the end of whatever its owner writes
-there next. So an aborted batch would be committed by the next one, or a committed one be hidden.
+(KAFKA-20734), which is every partition while a whole cluster, or a broker that is alone, starts or
+stops: what was written stays without an end, hides everything behind it from readers, and takes the
+end of whatever its owner writes there next. So an aborted batch would be committed by the next
+one, and a committed one hidden, or aborted with the next.
 
-So before an owner takes a partition over it asks the coordinator how the latest transaction ended
-(it knows), fences it, and ends an empty transaction in the same way, over the partitions that it
-writes to and all others where something hangs. A marker too many does no harm.
+So an owner asks before each transaction whether all partitions of the one before have heard of its
+end, and commits once more over those that have not. And who takes a partition over asks the
+coordinator how the latest transaction ended (it knows), fences the owner before, and ends an empty
+transaction in the same way, over the partitions that it writes to and all others where something
+hangs. A marker too many does no harm.
 
-Invariants: what was committed is never aborted here, nor the other way round; nothing is read from
-a changelog before its latest transaction has its marker.
+Invariants: what was committed is never aborted here, nor the other way round; of one owner never
+more than one transaction is unheard of; nothing is read from a changelog before its latest
+transaction has its marker.
 
-Not covered: an owner that dies again between the fence and the markers; and one that lives through
-such a start: what it had just committed is seen with what it writes there next.
+Not covered: an owner that dies between the fence and the markers, after such a start.
 
 Source: https://cwiki.apache.org/confluence/display/KAFKA/KIP-664 (DescribeTransactions).
 """
@@ -22,10 +25,11 @@ Source: https://cwiki.apache.org/confluence/display/KAFKA/KIP-664 (DescribeTrans
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any, ClassVar, Literal, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from typing import Any, ClassVar, Literal, Self, TypeVar
 
 from aiokafka import TopicPartition
 from aiokafka.client import AIOKafkaClient, ConnectionGroup, CoordinationType
@@ -122,24 +126,29 @@ class DescribeTransactions(Request[_RequestStruct]):  # type: ignore[misc]
 
 
 class Endings:
-    """Asks the coordinators; open it for as long as there are questions."""
+    """Asks coordinators and leaders, over a client that somebody else opens and closes."""
 
-    def __init__(self, settings: EngineSettings, purpose: str) -> None:
-        self._settings = settings
-        self._client: Any = AIOKafkaClient(**client_settings(settings, purpose))
+    def __init__(self, client: Any, patience_ms: int) -> None:
+        """``patience_ms``: how long it asks again while nobody can say. 0: asks once."""
+        self._client = client
+        self._patience_ms = patience_ms
 
-    async def __aenter__(self) -> Endings:
-        await self._client.bootstrap()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._client.close()
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def opened(cls, settings: EngineSettings, purpose: str) -> AsyncIterator[Self]:
+        """With a client of its own, for as long as there are questions."""
+        client: Any = AIOKafkaClient(**client_settings(settings, purpose))
+        try:
+            await client.bootstrap()
+            yield cls(client, settings.start_ms_max)
+        finally:
+            await client.close()
 
     async def latest(self, transactional_id: str) -> Ending | None:
         """How the latest transaction ended, once its markers are said to be written.
 
         ``None``: there was none, or its producer has been fenced since. Raises ``KafkaError`` when
-        nobody can say within ``start_ms_max``.
+        nobody can say in time.
         """
         try:
             state = await self._patiently(self._ended, transactional_id)
@@ -154,13 +163,22 @@ class Endings:
         That may as well be a transaction that is under way. Raises as ``latest``.
         """
         names = sorted(topics)
-        stable = await self._patiently(self._ends, names, READ_COMMITTED)
-        ends = await self._patiently(self._ends, names, READ_UNCOMMITTED)
-        return sorted(place for place, end in ends.items() if stable.get(place, end) < end)
+        await self._patiently(self._client.set_topics, names)
+        cluster = self._client.cluster
+        places = [
+            TopicPartition(n, p) for n in names for p in cluster.partitions_for_topic(n) or ()
+        ]
+        stable = await self.stable_ends(places)
+        ends = await self._patiently(self._ends, places, READ_UNCOMMITTED)
+        return sorted(place for place, end in ends.items() if stable[place] < end)
+
+    async def stable_ends(self, places: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        """Offset before which everything has its end. Raises as ``latest``."""
+        return await self._patiently(self._ends, list(places), READ_COMMITTED)
 
     async def _patiently(self, ask: Callable[..., Awaitable[T]], *arguments: Any) -> T:
         """The answer, as soon as there is one: right after its start a cluster has none."""
-        deadline = time.monotonic() + self._settings.start_ms_max / 1000
+        deadline = time.monotonic() + self._patience_ms / 1000
         while True:
             try:
                 return await ask(*arguments)
@@ -184,20 +202,21 @@ class Endings:
             raise ConcurrentTransactions
         return str(state)
 
-    async def _ends(self, topics: Sequence[str], isolation: int) -> dict[TopicPartition, int]:
+    async def _ends(
+        self, places: Sequence[TopicPartition], isolation: int
+    ) -> dict[TopicPartition, int]:
         client = self._client
-        await client.set_topics(topics)
         wanted: dict[int, dict[str, list[tuple[int, int]]]] = {}
-        for topic in topics:
-            for number in client.cluster.partitions_for_topic(topic) or ():
-                leader = client.cluster.leader_for_partition(TopicPartition(topic, number))
-                if leader is None or leader < 0:
-                    await client.force_metadata_update()
-                    raise NotLeaderForPartitionError
-                wanted.setdefault(leader, {}).setdefault(topic, []).append((number, LATEST))
+        for place in places:
+            leader = client.cluster.leader_for_partition(place)
+            if leader is None or leader < 0:
+                await client.force_metadata_update()
+                raise NotLeaderForPartitionError
+            of_topic = wanted.setdefault(leader, {}).setdefault(place.topic, [])
+            of_topic.append((place.partition, LATEST))
         found: dict[TopicPartition, int] = {}
-        for node, of_topic in wanted.items():
-            answer = await client.send(node, OffsetRequest(-1, isolation, list(of_topic.items())))
+        for node, topics in wanted.items():
+            answer = await client.send(node, OffsetRequest(-1, isolation, list(topics.items())))
             for topic, partitions in answer.topics:
                 for number, error_code, _, offset in partitions:
                     if error_code:

@@ -145,6 +145,7 @@ class StatefulRunner:
                 await self._order.stop()
                 if self._unwritten_since is not None:
                     await self._write(Result(), "idle", self._fence, self._fence.clock_ms)
+                await self._producer.look_whether_heard()
                 await self._context.worker.offsets.flush(self._context.partition)
         finally:
             self._restorer.leave()
@@ -263,6 +264,7 @@ class StatefulRunner:
         unwritten_s = time.monotonic() - (self._unwritten_since or time.monotonic())
         if unwritten_s * 1000 >= settings.idle_fence_ms:
             await self._write(Result(), "idle", self._fence, self._fence.clock_ms)
+        await self._producer.look_whether_heard()
 
     def _pass_markers(self) -> None:
         """Moves on past what the end of a transaction left behind a topic's last record.

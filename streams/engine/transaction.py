@@ -6,8 +6,8 @@ the partition before: their next write, and any transaction that they left open,
 Records are packed into record batches here, because the partition is known and hashing, futures
 and accounting per record are most of what a producer costs.
 
-Before it takes over it tells the end of the owner's latest transaction again, to whom a broker has
-not told it (``endings.py``).
+Before it takes over, and before each transaction, it sees to it that every partition has heard how
+the one before ended; a broker can forget to say (``endings.py``).
 
 Invariants: no transaction is committed before every record batch of it was acknowledged; after
 any failure the producer is never used again (the process ends).
@@ -16,12 +16,15 @@ any failure the producer is never used again (the process ends).
 from __future__ import annotations
 
 import asyncio
+import logging
+import time
 from collections.abc import Iterable
 from typing import Any
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import (
     InvalidProducerEpoch,
+    KafkaError,
     ProducerFenced,
     TransactionalIdAuthorizationFailed,
 )
@@ -33,8 +36,13 @@ from streams.engine.endings import Ending, Endings
 from streams.engine.roles import Fenced
 from streams.engine.settings import EngineSettings
 
+log = logging.getLogger(__name__)
+
 Change = tuple[bytes, bytes | None]
 MARKER = 1
+HEARD_POLL_S = 0.005
+TELL_AGAIN_S = 2.0
+"""A marker that is not there so long after the commit is asked for again."""
 NO_HEADERS: list[tuple[str, bytes]] = []
 FENCED_ERRORS = (ProducerFenced, InvalidProducerEpoch)
 
@@ -60,6 +68,10 @@ class PartitionProducer:
         self._partition = partition
         self._writes = tuple(writes)
         self._writes_anywhere = tuple(writes_anywhere)
+        self._unheard: dict[TopicPartition, int] = {}
+        """Partitions of the latest transaction that may not have heard of its commit, with the
+        offset of its marker at the earliest."""
+        self._told_at = 0.0
         self._settings = settings
         self._crash_points = crash_points
         self._producer: Any = None
@@ -69,15 +81,74 @@ class PartitionProducer:
     async def start(self) -> None:
         """Fences the previous owner of the partition. When this returns, it cannot write, and its
         latest transaction has ended wherever it wrote."""
-        async with Endings(self._settings, f"{self._client_name}-ends") as endings:
+        async with Endings.opened(self._settings, f"{self._client_name}-ends") as endings:
             ending = await endings.latest(self.transactional_id)
             await self._fence()
             if ending is not None and self._writes:
-                places = {TopicPartition(topic, self._partition) for topic in self._writes}
-                if self._writes_anywhere:
-                    places.update(await endings.hanging(self._writes_anywhere))
-                await self._tell_again(ending, places)
-                await endings.latest(self.transactional_id)
+                await self._until_all_heard(endings, ending)
+
+    async def _until_all_heard(self, endings: Endings, ending: Ending) -> None:
+        """Tells how the latest transaction ended wherever something hangs.
+
+        Nobody else writes to partitions of our number, so what hangs there is ours: when this
+        returns nothing does. Elsewhere it may be another's, and is told once.
+        """
+        elsewhere = await endings.hanging(self._writes_anywhere)
+        while places := [*await self._hanging_here(endings), *elsewhere]:
+            await self._tell_again(ending, places)
+            await endings.latest(self.transactional_id)
+            elsewhere = []
+
+    async def _hanging_here(self, endings: Endings) -> list[TopicPartition]:
+        hanging = await endings.hanging(self._writes)
+        return [place for place in hanging if place.partition == self._partition]
+
+    async def heard(self) -> None:
+        """Returns when every partition of the latest transaction has heard that it is committed.
+
+        Its marker may be a moment behind the commit; one that stays away is told again. Raises
+        ``KafkaError`` when Kafka is away for ``start_ms_max``.
+        """
+        patience_ms = self._settings.start_ms_max
+        while self._unheard:
+            await self._strike_off(patience_ms)
+            if self._unheard and not await self._told():
+                await asyncio.sleep(HEARD_POLL_S)
+
+    async def look_whether_heard(self) -> None:
+        """The same without waiting, now and then: an owner with nothing to write tells too."""
+        if self._unheard:
+            try:
+                await self._strike_off(patience_ms=0)
+            except KafkaError:
+                return  # Kafka is away: at the next look.
+            if self._unheard:
+                await self._told()
+
+    async def _strike_off(self, patience_ms: int) -> None:
+        """Takes those that have heard off the list."""
+        endings = Endings(self._producer.client, patience_ms)
+        stable = await endings.stable_ends(self._unheard)
+        self._unheard = {tp: at for tp, at in self._unheard.items() if stable[tp] <= at}
+
+    async def _told(self) -> bool:
+        """Tells those that had time to hear and have not. Whether it was time to."""
+        if time.monotonic() - self._told_at < TELL_AGAIN_S:
+            return False
+        endings = Endings(self._producer.client, self._settings.start_ms_max)
+        if await endings.latest(self.transactional_id) != "committed":
+            self._unheard = {}  # Ended by somebody else: whatever comes next here is fenced.
+            return True
+        log.warning(
+            "%s: %d partitions were not told that it is committed; telling them",
+            self.transactional_id, len(self._unheard),
+        )  # fmt: skip
+        await self._tell_again("committed", self._unheard)
+        await endings.latest(self.transactional_id)
+        self._told_at = time.monotonic()
+        # Where others write too, what hides ours may be theirs: they are not waited for.
+        self._unheard = {tp: at for tp, at in self._unheard.items() if tp.topic in self._writes}
+        return True
 
     async def _tell_again(self, ending: Ending, places: Iterable[TopicPartition]) -> None:
         """Ends an empty transaction as the latest was: each partition gets the marker."""
@@ -134,21 +205,24 @@ class PartitionProducer:
         point = self._crash_points.pass_through
         packed = self._pack_outputs(outputs)
         state = self._pack_changes(changes)
+        await self.heard()
         point("before_begin")
         await self._producer.begin_transaction()
         point("after_begin")
+        packed += [((changelog, self._partition), builder) for builder in state]
         acknowledged = [
             await self._producer.send_batch(builder, topic, partition=partition)
             for (topic, partition), builder in packed
-        ]
-        acknowledged += [
-            await self._producer.send_batch(builder, changelog, partition=self._partition)
-            for builder in state
         ]
         point("after_send")
         metadata = await asyncio.gather(*acknowledged)
         point("before_commit")
         await self._producer.commit_transaction()
+        self._unheard = {
+            TopicPartition(*place): int(placed.offset) + int(builder.record_count())
+            for (place, builder), placed in zip(packed, metadata, strict=True)
+        }
+        self._told_at = time.monotonic()
         point("after_commit")
         return int(metadata[-1].offset) + int(state[-1].record_count()) + MARKER
 

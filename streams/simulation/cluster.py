@@ -7,7 +7,8 @@ makes it can be killed: before it leaves, or after it took effect and before its
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+import contextlib
+from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -17,7 +18,7 @@ from aiokafka.errors import InvalidProducerEpoch, KafkaTimeoutError, ProducerFen
 from streams.engine.endings import Ending
 from streams.simulation.chaos import Chaos
 from streams.simulation.log import Log, ProducerState, Stored, Transaction
-from streams.simulation.loop import CURRENT, SimLoop, sleep_us
+from streams.simulation.loop import SimLoop, sleep_us
 
 FETCH_RECORDS_MAX = 40
 STARTS_US = 2_000_000
@@ -106,6 +107,7 @@ class SimProducer:
         self._epoch = 0
         self._transaction: Transaction | None = None
         self._txn_manager = self
+        self.client = None
         self._without_records: list[tuple[str, int]] = []
         self._pending: list[asyncio.Future[Metadata]] = []
         self._last_us: dict[tuple[str, int], int] = {}
@@ -213,11 +215,7 @@ class SimProducer:
             if transaction.state != "open":
                 raise ProducerFenced
             cluster.log.end(self._state, outcome)
-            told = len(transaction.unmarked)
             cluster.spread_markers(transaction)
-            if len(transaction.unmarked) < told:
-                # Whoever lives through it is heard with the next batch; the dead need an heir.
-                cluster.chaos.kill(CURRENT.get(), "and the end of its transaction was forgotten")
         await cluster.answer(outcome)
 
 
@@ -238,11 +236,9 @@ class SimEndings:
     def __init__(self, cluster: Cluster, *_: Any) -> None:
         self._cluster = cluster
 
-    async def __aenter__(self) -> SimEndings:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        """Nothing to do."""
+    async def stable_ends(self, places: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        await self._cluster.request("stable ends")
+        return {place: self._cluster.log[place].stable_end for place in places}
 
     async def latest(self, transactional_id: str) -> Ending | None:
         await self._cluster.request("how it ended")
@@ -262,6 +258,20 @@ class SimEndings:
             for place in self._cluster.log.topics[topic]
             if place.stable_end < place.end
         ]
+
+
+class SimEndingsOf:
+    """Stands in for the class of the same."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+
+    def __call__(self, *_: Any) -> SimEndings:
+        return SimEndings(self._cluster)
+
+    @contextlib.asynccontextmanager
+    async def opened(self, *_: Any) -> AsyncIterator[SimEndings]:
+        yield SimEndings(self._cluster)
 
 
 class SimConsumer:

@@ -26,7 +26,7 @@ from streams.engine.endings import Endings
 from streams.engine.reader import SharedReader
 from streams.engine.store import PartitionStore, SharedMemory
 from streams.simulation.chaos import SimCrashPoints
-from streams.simulation.cluster import SimAdmin, SimConsumer, SimEndings, SimProducer
+from streams.simulation.cluster import SimAdmin, SimConsumer, SimEndingsOf, SimProducer
 from streams.simulation.disk import SimStore
 from streams.simulation.reader import SimReader
 from streams.simulation.story import StoryHandler
@@ -62,7 +62,7 @@ def _stand_ins(world: World) -> list[tuple[Any, Any]]:
         (SharedMemory, lambda *_: None),
         (CrashPoints, lambda: SimCrashPoints(world.chaos)),
         (PartitionStore, functools.partial(SimStore, world.disks)),
-        (Endings, functools.partial(SimEndings, cluster)),
+        (Endings, SimEndingsOf(cluster)),
         (AIOKafkaProducer, functools.partial(SimProducer, cluster)),
         (AIOKafkaConsumer, functools.partial(SimConsumer, cluster)),
         (AIOKafkaAdminClient, functools.partial(SimAdmin, cluster)),

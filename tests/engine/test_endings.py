@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -16,6 +16,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     ResourceType,
 )
 
+from streams.engine import transaction
 from streams.engine.api import Output
 from streams.engine.clients import client_settings
 from streams.engine.crash_points import CrashPoints
@@ -23,6 +24,7 @@ from streams.engine.endings import Ending, Endings
 from streams.engine.settings import EngineSettings
 from streams.engine.transaction import PartitionProducer
 from tests.engine.harness import read_all
+from tests.eventually import eventually
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow, pytest.mark.xdist_group("engine")]
 OTHERS = 3
@@ -46,7 +48,7 @@ class Stage:
 
     async def latest(self, transactional_id: str) -> Ending | None:
         """How it ended, says the coordinator."""
-        async with Endings(self.settings, "test") as endings:
+        async with Endings.opened(self.settings, "test") as endings:
             return await endings.latest(transactional_id)
 
     async def ends(self) -> dict[str, int]:
@@ -135,17 +137,17 @@ async def test_the_coordinator_says_how_it_ended(stage: Stage) -> None:
     await producer.stop()
 
 
-async def test_a_new_owner_tells_every_partition_again(stage: Stage) -> None:
+async def test_where_all_have_heard_nothing_is_told(stage: Stage) -> None:
     first, second = stage.owner(), stage.owner()
     await first.start()
-    assert await stage.ends() == {stage.topic: 0, stage.changelog: 0}
     await first.write([], stage.changelog, [(b"k", b"1")])
+    assert await stage.latest(first.transactional_id) == "committed"
     assert await stage.ends() == {stage.topic: 0, stage.changelog: 2}
     await first.stop()
     await second.start()
-    assert await stage.ends() == {stage.topic: 1, stage.changelog: 3}
+    assert await stage.ends() == {stage.topic: 0, stage.changelog: 2}
     output = Output(stage.topic, b"k", b"2")
-    assert await second.write([output], stage.changelog, [(b"k", b"2")]) == 5
+    assert await second.write([output], stage.changelog, [(b"k", b"2")]) == 4
     await second.stop()
     assert await stage.seen(stage.topic) == [b"2"]
 
@@ -155,7 +157,7 @@ async def test_a_new_owner_tells_every_partition_again(stage: Stage) -> None:
 async def test_what_a_partition_never_heard_of_ends_as_it_had(stage: Stage, ending: Ending) -> None:
     place = TopicPartition(stage.topic, 0)
     await stage.unheard(ending, place)
-    async with Endings(stage.settings, "test") as endings:
+    async with Endings.opened(stage.settings, "test") as endings:
         await endings.latest(stage.owner().transactional_id)
         assert await endings.hanging([stage.topic, stage.changelog]) == [place]
     heir = stage.owner()
@@ -165,6 +167,63 @@ async def test_what_a_partition_never_heard_of_ends_as_it_had(stage: Stage, endi
     await heir.write([Output(stage.topic, b"k", b"next")], stage.changelog, [(b"k", b"2")])
     await heir.stop()
     assert await stage.seen(stage.topic) == [*expected, b"next"]
+
+
+@pytest.fixture
+def forgotten(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Awaitable[Any]]:
+    """Makes an owner whose first transaction a partition never hears of, though it is committed."""
+    monkeypatch.setattr(transaction, "TELL_AGAIN_S", 0.1)
+
+    async def owner() -> Any:
+        one: Any = stage.owner()
+        await one.start()
+        manager = one._producer._txn_manager
+        add = manager.maybe_add_partition_to_txn
+
+        def forget(place: TopicPartition) -> None:
+            manager._txn_partitions.add(place) if place.topic == stage.topic else add(place)
+
+        manager.maybe_add_partition_to_txn = forget
+        await one.write([Output(stage.topic, b"k", b"1")], stage.changelog, [(b"k", b"1")])
+        manager.maybe_add_partition_to_txn = add
+        assert await stage.seen(stage.topic) == []
+        return one
+
+    return owner
+
+
+@pytest.mark.usefixtures("credulous")
+async def test_who_lives_through_it_tells_it_again_before_the_next(
+    stage: Stage, forgotten: Callable[[], Awaitable[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner = await forgotten()
+    writes = owner._producer.begin_transaction
+
+    async def begin() -> None:
+        assert await stage.seen(stage.topic) == ([b"1"] if told else [])
+        told.append(True)
+        await writes()
+
+    told: list[bool] = []
+    monkeypatch.setattr(owner._producer, "begin_transaction", begin)
+    await owner.write([Output(stage.topic, b"k", b"2")], stage.changelog, [(b"k", b"2")])
+    await owner.stop()
+    assert len(told) == 2
+    assert await stage.seen(stage.topic) == [b"1", b"2"]
+
+
+@pytest.mark.usefixtures("credulous")
+async def test_who_has_nothing_to_write_tells_it_again_too(
+    stage: Stage, forgotten: Callable[[], Awaitable[Any]]
+) -> None:
+    owner = await forgotten()
+
+    async def told() -> bool:
+        await owner.look_whether_heard()
+        return await stage.seen(stage.topic) == [b"1"]
+
+    await eventually(told)
+    await owner.stop()
 
 
 @pytest.mark.usefixtures("credulous")

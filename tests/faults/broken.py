@@ -138,6 +138,15 @@ def tell_no_end_again() -> Undo:
     return _patch(PartitionProducer, "_tell_again", _tell_again)
 
 
+def go_on_unheard() -> Undo:
+    """The next transaction begins whether or not all have heard how the one before ended."""
+
+    async def heard(*_: object) -> None:
+        """Nobody is asked."""
+
+    return _patch(PartitionProducer, "heard", heard)
+
+
 BREAKS: dict[str, Callable[[], Undo]] = {
     "commit before send": commit_before_send,
     "drop on 429": drop_on_429,
@@ -150,6 +159,7 @@ BREAKS: dict[str, Callable[[], Undo]] = {
     "passing the undecided": pass_the_undecided,
     "no lease": no_lease,
     "an end not told again": tell_no_end_again,
+    "going on unheard": go_on_unheard,
 }
 """The first three are the ones that every suite has to catch; the others prove a check each."""
 

@@ -51,6 +51,7 @@ SCENARIO_OF = {
     "passing the undecided": "stops",
     "no lease": "zombies",
     "an end not told again": "outages",
+    "going on unheard": "outages",
     "forgotten doubt": "silence",
     "commit before send": "silence",
 }
