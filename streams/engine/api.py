@@ -14,7 +14,7 @@ import msgspec
 
 
 class Record(Protocol):
-    """What a consumed record offers: aiokafka's ``ConsumerRecord`` as it is."""
+    """What a consumed record offers; aiokafka's ``ConsumerRecord`` does, too."""
 
     topic: str
     partition: int

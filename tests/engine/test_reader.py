@@ -10,7 +10,7 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import OffsetOutOfRangeError
 
 from streams.engine.follower import Followers
-from streams.engine.reader import SharedReader, wait_for_arrival
+from streams.engine.reader import SharedReader, TakenRecord, wait_for_arrival
 from streams.engine.roles import Follow
 from streams.engine.settings import EngineSettings
 from tests.eventually import eventually
@@ -63,6 +63,25 @@ async def fill(producer: Any, topic: str, count: int, partition: int = 0) -> lis
         await producer.send(topic, value=value, partition=partition)
     await producer.flush()
     return values
+
+
+async def test_a_taken_record_is_a_small_one_with_all_that_was_sent(
+    reader: SharedReader, producer: Any, kafka_topics: Any
+) -> None:
+    tp = TopicPartition(await kafka_topics.create(), 0)
+    await producer.send_and_wait(
+        tp.topic, b"value", b"key", partition=0, timestamp_ms=1_700, headers=[("a", b"1")]
+    )
+    reader.add({tp: 0})
+    taken: list[Any] = []
+
+    async def arrived() -> bool:
+        taken.extend(reader.drain(tp, 1))
+        return bool(taken)
+
+    await eventually(arrived)
+    sent = TakenRecord(tp.topic, 0, 0, 1_700, b"key", b"value", (("a", b"1"),))
+    assert taken == [sent]
 
 
 async def test_each_record_is_taken_once_in_order(
