@@ -47,7 +47,7 @@ from streams.api.unsubscribe import UnsubscribeRoutes
 from streams.codec import Codec
 from streams.configuration.reload import CatalogueReload
 from streams.core.policy import Policy
-from streams.engine.clients import quiet_client_logs
+from streams.engine.client_logs import quiet_client_logs
 from streams.engine.log_writer import LogWriter
 from streams.engine.settings import EngineSettings
 from streams.ledger.looks import Looks

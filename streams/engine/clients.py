@@ -5,9 +5,10 @@ Invariant: no client is made with other servers or other credentials than these.
 
 from __future__ import annotations
 
-import logging
+import asyncio
 from typing import Any
 
+from aiokafka.client import AIOKafkaClient
 from aiokafka.codec import lz4_encode
 
 from streams.engine.settings import EngineSettings
@@ -16,6 +17,21 @@ LZ4_LEVEL = 1
 """aiokafka compresses at level 9, which takes 5.5 times the processor time of this one (5.4 against
 1.0 ns a byte) for records that are a seventh smaller, and has no setting for it."""
 lz4_encode.__defaults__ = (LZ4_LEVEL,)
+
+_metadata_update = AIOKafkaClient._metadata_update
+
+
+async def _update_or_wait(client: Any, *arguments: Any) -> bool:
+    updated: bool = await _metadata_update(client, *arguments)
+    if not updated:
+        # A producer with records for a partition without a leader asks again as soon as it is told
+        # that nobody answers: four thousand times a second while a broker that left in an orderly
+        # way is away.
+        await asyncio.sleep(client._retry_backoff)
+    return updated
+
+
+AIOKafkaClient._metadata_update = _update_or_wait
 
 
 def client_settings(settings: EngineSettings, purpose: str) -> dict[str, Any]:
@@ -33,12 +49,3 @@ def client_settings(settings: EngineSettings, purpose: str) -> dict[str, Any]:
 def compression_of(settings: EngineSettings) -> str | None:
     """Compression as aiokafka's producer wants it named."""
     return None if settings.compression == "none" else settings.compression
-
-
-def quiet_client_logs() -> None:
-    """Keeps the libraries' debug and progress records from being built at all; warnings stay.
-
-    Faust builds a record for every message sent, whatever the level of the root logger.
-    """
-    for name in ("aiokafka", "faust", "mode", "streams.engine.faust_app", "streams.engine.group"):
-        logging.getLogger(name).setLevel(logging.WARNING)

@@ -21,7 +21,7 @@ from typing import Any
 import faust
 import uvloop
 
-from streams.engine.clients import quiet_client_logs
+from streams.engine.client_logs import quiet_client_logs
 from streams.engine.faust_app import EngineApp
 
 log = logging.getLogger(__name__)

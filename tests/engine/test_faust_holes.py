@@ -181,7 +181,7 @@ async def test_starting_looks_at_settings_that_lose_time(app: faust.App) -> None
 
 async def test_a_debug_record_is_built_for_every_message() -> None:
     """Workaround: ``quiet_client_logs`` raises the level of the loggers, which is asked first."""
-    from streams.engine.clients import quiet_client_logs
+    from streams.engine.client_logs import quiet_client_logs
 
     quiet_client_logs()
     assert not logging.getLogger("aiokafka").isEnabledFor(logging.DEBUG)
