@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 
 from streams import topics
-from tests.faults.site import Site, under_load
+from tests.faults.site import Finding, Site, under_load
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 AWAY_S = 120.0
@@ -22,17 +22,15 @@ FALSE_HOPE_S = 5.0
 
 @pytest.mark.row("5a", "the broker is restarted in an orderly way, 3 times")
 async def test_clean_restart(site: Site, verdict: Any) -> None:
-    await restarts(site, hard=False)
-    await verdict()
+    await verdict(await restarts(site, hard=False))
 
 
 @pytest.mark.row("5b", "the broker is killed with SIGKILL, 3 times")
 async def test_hard_restart(site: Site, verdict: Any) -> None:
-    await restarts(site, hard=True)
-    await verdict()
+    await verdict(await restarts(site, hard=True))
 
 
-async def restarts(site: Site, *, hard: bool) -> None:
+async def restarts(site: Site, *, hard: bool) -> Finding:
     """The broker goes and comes back under load; workers that give up are started again."""
     await site.everybody()
     keeper = site.keep_running()
@@ -45,7 +43,9 @@ async def restarts(site: Site, *, hard: bool) -> None:
                 await site.broker.stop_async()
             await site.broker.start_async()
             await site.running_again(time.monotonic())
+    finding = await site.judge()  # One may give up only now: its transaction took too long.
     keeper.cancel()
+    return finding
 
 
 class Caller:
@@ -98,8 +98,8 @@ async def test_broker_away(site: Site, verdict: Any) -> None:
         await asyncio.sleep(3.0)
     stop.set()
     await asyncio.gather(*calling)
-    keeper.cancel()
     finding = await site.judge()
+    keeper.cancel()
     finding.faults += await false_promises(site, callers)
     for caller in callers:
         away = caller.between(gone + FALSE_HOPE_S, back - AWAY_S / 10)
