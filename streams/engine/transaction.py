@@ -21,6 +21,7 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
+import msgspec
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import (
     InvalidProducerEpoch,
@@ -47,6 +48,15 @@ NO_HEADERS: list[tuple[str, bytes]] = []
 FENCED_ERRORS = (ProducerFenced, InvalidProducerEpoch)
 
 
+class Unheard(msgspec.Struct):
+    """A partition that may not have heard that what it holds of ours is committed."""
+
+    marker: int
+    """Where its marker is, at the earliest."""
+    since: float
+    waited_for: bool = True
+
+
 class OversizeRecord(Exception):  # noqa: N818 (a state, named for what happened)
     """A record is larger than the log takes. A bound of the logic is wrong: nothing was sent."""
 
@@ -68,10 +78,7 @@ class PartitionProducer:
         self._partition = partition
         self._writes = tuple(writes)
         self._writes_anywhere = tuple(writes_anywhere)
-        self._unheard: dict[TopicPartition, int] = {}
-        """Partitions of the latest transaction that may not have heard of its commit, with the
-        offset of its marker at the earliest."""
-        self._told_at = 0.0
+        self._unheard: dict[TopicPartition, Unheard] = {}
         self._settings = settings
         self._crash_points = crash_points
         self._producer: Any = None
@@ -106,13 +113,15 @@ class PartitionProducer:
     async def heard(self) -> None:
         """Returns when every partition of the latest transaction has heard that it is committed.
 
-        Its marker may be a moment behind the commit; one that stays away is told again. Raises
-        ``KafkaError`` when Kafka is away for ``start_ms_max``.
+        Its marker may be a moment behind the commit; one that stays away is told again. Where
+        others write too, what hides ours may be theirs: once told, those are not waited for.
+        Raises ``KafkaError`` when Kafka is away for ``start_ms_max``.
         """
-        patience_ms = self._settings.start_ms_max
         while self._unheard:
-            await self._strike_off(patience_ms)
-            if self._unheard and not await self._told():
+            await self._strike_off(self._settings.start_ms_max)
+            if not any(one.waited_for for one in self._unheard.values()):
+                return
+            if not await self._told():
                 await asyncio.sleep(HEARD_POLL_S)
 
     async def look_whether_heard(self) -> None:
@@ -122,18 +131,19 @@ class PartitionProducer:
                 await self._strike_off(patience_ms=0)
             except KafkaError:
                 return  # Kafka is away: at the next look.
-            if self._unheard:
-                await self._told()
+            await self._told()
 
     async def _strike_off(self, patience_ms: int) -> None:
         """Takes those that have heard off the list."""
         endings = Endings(self._producer.client, patience_ms)
         stable = await endings.stable_ends(self._unheard)
-        self._unheard = {tp: at for tp, at in self._unheard.items() if stable[tp] <= at}
+        self._unheard = {tp: one for tp, one in self._unheard.items() if stable[tp] <= one.marker}
 
     async def _told(self) -> bool:
-        """Tells those that had time to hear and have not. Whether it was time to."""
-        if time.monotonic() - self._told_at < TELL_AGAIN_S:
+        """Tells those that had time to hear and have not. Whether there were any."""
+        before = time.monotonic() - TELL_AGAIN_S
+        late = [place for place, one in self._unheard.items() if one.since <= before]
+        if not late:
             return False
         endings = Endings(self._producer.client, self._settings.start_ms_max)
         if await endings.latest(self.transactional_id) != "committed":
@@ -141,13 +151,14 @@ class PartitionProducer:
             return True
         log.warning(
             "%s: %d partitions were not told that it is committed; telling them",
-            self.transactional_id, len(self._unheard),
+            self.transactional_id, len(late),
         )  # fmt: skip
-        await self._tell_again("committed", self._unheard)
+        await self._tell_again("committed", late)
         await endings.latest(self.transactional_id)
-        self._told_at = time.monotonic()
-        # Where others write too, what hides ours may be theirs: they are not waited for.
-        self._unheard = {tp: at for tp, at in self._unheard.items() if tp.topic in self._writes}
+        for place in late:
+            one = self._unheard[place]
+            one.since = time.monotonic()
+            one.waited_for = place.topic in self._writes
         return True
 
     async def _tell_again(self, ending: Ending, places: Iterable[TopicPartition]) -> None:
@@ -218,11 +229,10 @@ class PartitionProducer:
         metadata = await asyncio.gather(*acknowledged)
         point("before_commit")
         await self._producer.commit_transaction()
-        self._unheard = {
-            TopicPartition(*place): int(placed.offset) + int(builder.record_count())
-            for (place, builder), placed in zip(packed, metadata, strict=True)
-        }
-        self._told_at = time.monotonic()
+        now = time.monotonic()
+        for (place, builder), placed in zip(packed, metadata, strict=True):
+            marker = int(placed.offset) + int(builder.record_count())
+            self._unheard[TopicPartition(*place)] = Unheard(marker, now)
         point("after_commit")
         return int(metadata[-1].offset) + int(state[-1].record_count()) + MARKER
 

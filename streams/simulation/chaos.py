@@ -83,7 +83,7 @@ class Chaos:
         return self.draw.randint(100, 3_000)
 
     def forgets_marker(self) -> bool:
-        """Whether a cluster that has just started never tells a partition of an end."""
+        """Whether a cluster that starts or stops never tells a partition of an end."""
         return self._forgets and self._forgetting.random() < 0.5
 
     def provider_us(self) -> int:

@@ -62,14 +62,22 @@ class Cluster:
     def spread_markers(self, transaction: Transaction) -> None:
         """The end of a transaction reaches its partitions, each at a moment of its own.
 
-        Or some never: a cluster that has just started forgets those that have no leader yet.
+        Or some never: a cluster that starts or stops forgets those that have no leader.
         """
         for place in sorted(transaction.unmarked):
             if self.just_started and self.chaos.forgets_marker():
                 transaction.unmarked.discard(place)
                 continue
             at_us = self.loop.now_us + self.chaos.marker_us()
-            self.later(max(at_us, self.log.away_until_us), self.log.mark, transaction, place)
+            self.later(at_us, self._mark, transaction, place)
+
+    def _mark(self, transaction: Transaction, place: tuple[str, int]) -> None:
+        if self.loop.now_us >= self.log.away_until_us:
+            self.log.mark(transaction, place)
+        elif self.chaos.forgets_marker():
+            transaction.unmarked.discard(place)
+        else:
+            self.later(self.log.away_until_us, self._mark, transaction, place)
 
 
 class Metadata(msgspec.Struct):

@@ -139,12 +139,20 @@ def tell_no_end_again() -> Undo:
 
 
 def go_on_unheard() -> Undo:
-    """The next transaction begins whether or not all have heard how the one before ended."""
+    """Who lives on does not ask whether all have heard how its latest transaction ended."""
 
-    async def heard(*_: object) -> None:
-        """Nobody is asked."""
+    async def ask_nobody(*_: object) -> None:
+        """It is taken for granted."""
 
-    return _patch(PartitionProducer, "heard", heard)
+    undoes = [
+        _patch(PartitionProducer, name, ask_nobody) for name in ("heard", "look_whether_heard")
+    ]
+
+    def undo() -> None:
+        for one in undoes:
+            one()
+
+    return undo
 
 
 BREAKS: dict[str, Callable[[], Undo]] = {
