@@ -34,6 +34,11 @@ class Metrics:
         self.woken = Counter(
             "flowstate_woken", "Owners released by time.", labels, registry=registry
         )
+        self.told_again = Counter(
+            "flowstate_ends_told_again",
+            "Partitions that Kafka had not told how a transaction ended, and that were told again.",
+            labels, registry=registry,
+        )  # fmt: skip
         self.lag = Gauge(
             "flowstate_lag_records", "Records not taken yet.", ["lane", "partition"],
             registry=registry,
@@ -80,6 +85,7 @@ class PartitionMetrics:
         self.process_seconds = metrics.process_seconds
         self.commit_seconds = metrics.commit_seconds
         self.woken = metrics.woken.labels(partition)
+        self.told_again = metrics.told_again.labels(partition)
         self.restore_left = metrics.restore_left.labels(partition)
         self.due_overdue_ms = metrics.due_overdue_ms.labels(partition)
         self.store_bytes = metrics.store_bytes.labels(partition)

@@ -54,6 +54,7 @@ class StatefulRunner:
         self._producer = PartitionProducer(
             role.name, context.partition, context.settings, context.worker.crash_points,
             writes=(*role.writes, role.changelog), writes_anywhere=role.writes_anywhere,
+            on_told_again=context.metrics.told_again.inc,
         )  # fmt: skip
         self._fence = fence.Fence(positions={})
         self._fenced: dict[str, int] = {}

@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -72,12 +72,15 @@ class PartitionProducer:
         crash_points: CrashPoints,
         writes: Iterable[str] = (),
         writes_anywhere: Iterable[str] = (),
+        on_told_again: Callable[[int], None] = lambda _: None,
     ) -> None:
         """``writes``: topics in whose partition of this number its transactions write;
-        ``writes_anywhere``: in whose partitions of any number."""
+        ``writes_anywhere``: in whose partitions of any number; ``on_told_again`` counts partitions.
+        """
         self._partition = partition
         self._writes = tuple(writes)
         self._writes_anywhere = tuple(writes_anywhere)
+        self._on_told_again = on_told_again
         self._unheard: dict[TopicPartition, Unheard] = {}
         self._settings = settings
         self._crash_points = crash_points
@@ -161,8 +164,9 @@ class PartitionProducer:
             one.waited_for = place.topic in self._writes
         return True
 
-    async def _tell_again(self, ending: Ending, places: Iterable[TopicPartition]) -> None:
+    async def _tell_again(self, ending: Ending, places: Sequence[TopicPartition]) -> None:
         """Ends an empty transaction as the latest was: each partition gets the marker."""
+        self._on_told_again(len(places))
         producer = self._producer
         await producer.begin_transaction()
         for place in sorted(places):

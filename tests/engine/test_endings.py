@@ -39,12 +39,14 @@ class Stage:
         self.topic = topic
         self.changelog = changelog
         self.other = other
+        self.told: list[int] = []
 
     def owner(self) -> PartitionProducer:
         """Somebody who takes the partition over when started."""
         return PartitionProducer(
-            "decide", 0, self.settings, CrashPoints(""), (self.topic, self.changelog), (self.other,)
-        )
+            "decide", 0, self.settings, CrashPoints(""), (self.topic, self.changelog),
+            (self.other,), self.told.append,
+        )  # fmt: skip
 
     async def latest(self, transactional_id: str) -> Ending | None:
         """How it ended, says the coordinator."""
@@ -146,6 +148,7 @@ async def test_where_all_have_heard_nothing_is_told(stage: Stage) -> None:
     await first.stop()
     await second.start()
     assert await stage.ends() == {stage.topic: 0, stage.changelog: 2}
+    assert stage.told == []
     output = Output(stage.topic, b"k", b"2")
     assert await second.write([output], stage.changelog, [(b"k", b"2")]) == 4
     await second.stop()
@@ -210,6 +213,7 @@ async def test_who_lives_through_it_tells_it_again_before_the_next(
     await owner.stop()
     assert len(told) == 2
     assert await stage.seen(stage.topic) == [b"1", b"2"]
+    assert stage.told == [1]
 
 
 @pytest.mark.usefixtures("credulous")
