@@ -1,4 +1,4 @@
-"""Finds a worker that is alive and does nothing, and ends it.
+"""Finds a worker that is alive and does nothing, or has a wrong clock, and ends it.
 
 Heartbeats come from a thread of their own, so the group keeps a stuck worker for ever; Faust only
 logs it. A partition that has lag and has finished nothing for ``stall_ms_max`` ends the process:
@@ -54,6 +54,8 @@ class Watchdog:
                 slept_at = time.monotonic()
                 await asyncio.sleep(INTERVAL_S)
                 self._note_loop(time.monotonic() - slept_at - INTERVAL_S)
+                # A worker with nothing to do has no other reason to look at it.
+                self._worker.clock.now_ms()
                 self.check(time.monotonic())
         except asyncio.CancelledError:
             raise

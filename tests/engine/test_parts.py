@@ -12,10 +12,12 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.codec import lz4_decode, lz4_encode
 
-from streams.engine import fence
+from streams.engine import fence, watchdog
 from streams.engine.api import Result
 from streams.engine.clients import client_settings
+from streams.engine.clock import WallClock
 from streams.engine.crash_points import BATCH_POINTS, VARIABLE, CrashPoints
+from streams.engine.metrics import Metrics
 from streams.engine.roles import Lane
 from streams.engine.settings import EngineSettings
 from streams.engine.snapshots import EndOffsets
@@ -215,31 +217,50 @@ def watchdog_of(seat: FakeSeat) -> Watchdog:
     return Watchdog(supervisor, worker, settings)
 
 
+async def test_who_has_nothing_to_do_notices_a_wrong_clock_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(watchdog, "INTERVAL_S", 0.01)
+    watching = watchdog_of(FakeSeat())
+    supervisor: Any = watching._supervisor
+    wrong: list[BaseException] = []
+    supervisor.on_failure = wrong.append
+    worker: Any = watching._worker
+    worker.metrics = Metrics("decide")
+    worker.clock = WallClock(1_000, lambda _: None)
+    watching.start()
+    await asyncio.sleep(0)
+    worker.clock._ahead_ms -= 7_200_000
+    await eventually(lambda: wrong)
+    await watching.stop()
+    assert "jumped by +7200 s" in str(wrong[0])
+
+
 def test_quiet_is_not_stalled() -> None:
     seat = FakeSeat()
-    watchdog = watchdog_of(seat)
+    watching = watchdog_of(seat)
     for now_s in range(0, 1_000, 10):
-        watchdog.check(float(now_s))
+        watching.check(float(now_s))
 
 
 def test_lag_without_progress_is_stalled_after_its_time() -> None:
     seat = FakeSeat()
-    watchdog = watchdog_of(seat)
-    watchdog.check(1_000.0)
+    watching = watchdog_of(seat)
+    watching.check(1_000.0)
     seat.lag_records = 5
-    watchdog.check(1_001.0)
-    watchdog.check(1_059.0)
+    watching.check(1_001.0)
+    watching.check(1_059.0)
     with pytest.raises(Stalled, match="5 records"):
-        watchdog.check(1_061.0)
+        watching.check(1_061.0)
 
 
 def test_lag_with_progress_is_not_stalled() -> None:
     seat = FakeSeat()
     seat.lag_records = 5
-    watchdog = watchdog_of(seat)
+    watching = watchdog_of(seat)
     for now_s in range(0, 1_000, 10):
         seat.progressed_at = float(now_s)
-        watchdog.check(now_s + 5.0)
+        watching.check(now_s + 5.0)
 
 
 def test_a_start_that_goes_nowhere_is_stalled() -> None:
