@@ -5,8 +5,7 @@ ends of the control topics are looked up and everything before them is taken, so
 that was acknowledged before an event was sent is always decided before that event. Then every
 event lane in order, each up to its own cap, in the same batch; a lane with ``at_once_max`` only
 while this partition has a place. So critical waits for its own partition's batch and a few others,
-not for a round of all partitions; and nobody is starved. A lane that is nearly caught up comes
-along in a batch that is made anyway.
+not for a round of all partitions; and nobody is starved.
 
 Invariants: what is returned as covered is exactly the records returned, with the transaction
 markers behind them; records that were fetched and not returned yet are not covered by anything.
@@ -178,7 +177,6 @@ class WallOrder:
         ]
         self._places = [place for _, place in self._lanes if place is not None]
         self._topics = (*control.topics, *(topic for lane in events for topic in lane.topics))
-        self._along_max = context.settings.batch_along_max
         self._held = Taken()
         self._until: dict[str, int] | None = None
         self.caught_up = False
@@ -214,25 +212,10 @@ class WallOrder:
         return taken
 
     def _take_events(self) -> Taken:
-        parts = [
-            take_lane(self._context, lane) if place is None else place.take()
-            for lane, place in self._lanes
-        ]
-        along = any(part.records for part in parts)
         taken = Taken()
-        for part, (lane, _) in zip(parts, self._lanes, strict=True):
-            # In the order of the lanes, which is the order of a replay.
-            rides = along and not part.records and self._may_come_along(lane)
-            taken.extend(take_lane(self._context, lane) if rides else part)
+        for lane, place in self._lanes:
+            taken.extend(take_lane(self._context, lane) if place is None else place.take())
         return taken
-
-    def _may_come_along(self, lane: Lane) -> bool:
-        """Whether a lane has so little to do that it need not wait for a turn.
-
-        The transaction is made anyway. Behind a backlog nobody comes along: critical records are
-        not to wait for others'.
-        """
-        return self._context.lag(lane.topics) <= self._along_max
 
     # -- turns
 

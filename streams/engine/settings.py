@@ -81,9 +81,6 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     decide one while another is acknowledged; more would only make critical records wait."""
     bulk_partitions_max: int = 2
     """Partitions of a worker that may have bulk records in a batch at the same time."""
-    batch_along_max: int = 200
-    """A lane of one partition with no more than so many records left needs no turn of its own: they
-    come along in a batch that is made anyway."""
     stream_idle_ms: int = 5_000
     """Stream mode: records later than the latest tick are taken when nothing arrived for so long.
     """

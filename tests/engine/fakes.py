@@ -30,7 +30,6 @@ class FakeLogs:
     """
 
     def __init__(self, **changes: Any) -> None:
-        changes = {"batch_along_max": 0, **changes}  # Every lane by its own turn, unless told.
         self.settings = EngineSettings(bootstrap="nowhere", **changes)
         self.logs: dict[str, list[FakeRecord]] = {}
         self.positions: dict[str, int] = {}
@@ -65,9 +64,6 @@ class FakeLogs:
 
     def position(self, topic: str) -> int:
         return self.positions.get(topic, 0)
-
-    def lag(self, topics: Sequence[str]) -> int:
-        return sum(len(self.logs.get(topic, [])) - self.position(topic) for topic in topics)
 
     def at_hand(self, topics: Sequence[str]) -> bool:
         return any(

@@ -227,39 +227,3 @@ async def test_whoever_has_to_wait_keeps_nobody_waiting() -> None:
     order.let_others()
     await asyncio.wait_for(turns.wait(), 1)
     order.batch_done()
-
-
-# ----------------------------------------------------------------------------------- coming along
-
-
-async def test_a_lane_that_is_nearly_caught_up_comes_along_without_a_turn() -> None:
-    logs = FakeLogs(batch_along_max=2)
-    others = Turns(1)
-    await others.wait()
-    order = await caught_up(logs, others)
-    for topic in ("bulk", "bulk", "critical"):
-        logs.append(topic)
-    taken = await order.take(0)
-    assert names(taken) == ["critical0", "bulk0", "bulk1"]
-    assert taken.positions == {"critical": 1, "bulk": 2}
-    order.batch_done()
-    others.done()
-    logs.append("bulk")
-    async with asyncio.timeout(10):
-        while not (taken := await order.take(0.01)).records:
-            pass
-    assert names(taken) == ["bulk2"]
-    await order.stop()
-
-
-async def test_nobody_comes_along_from_a_backlog_or_without_a_batch() -> None:
-    logs = FakeLogs(batch_along_max=2)
-    others = Turns(1)
-    await others.wait()
-    order = await caught_up(logs, others)
-    logs.append("bulk")
-    assert names(await order.take(0)) == []
-    for topic in ("bulk", "bulk", "critical"):
-        logs.append(topic)
-    assert names(await order.take(0)) == ["critical0"]
-    await order.stop()
