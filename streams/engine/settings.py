@@ -54,10 +54,11 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     # -- membership
     standby_replicas: int = 0
-    session_timeout_ms: int = 8_000
-    """A worker that died is missed after so long, and its partitions move. Heartbeats have a thread
+    session_timeout_ms: int = 6_000
+    """A worker that died is missed after so long, and its partitions move. Brokers refuse less than
+    their group.min.session.timeout.ms, which is 6 s unless set. Heartbeats have a thread
     of their own, so that no batch delays them."""
-    heartbeat_ms: int = 2_000
+    heartbeat_ms: int = 1_000
     rebalance_timeout_ms: int = 60_000
     """A member must have released its partitions within this when a rebalance begins."""
     revoke_ms_max: int = 20_000

@@ -291,7 +291,7 @@ class DeliverSettings(msgspec.Struct, frozen=True):
     """Positions are committed at least so often while they move ..."""
     commit_interval_ms_min: int = 5
     """... and, when a send waits for it, at most so often."""
-    lease_ms: int = 6_000
+    lease_ms: int = 4_000
     """A worker that has not confirmed its ownership for so long confirms it before it sends.
     Must be below the group's session timeout."""
     stop_ms_max: int = 20_000

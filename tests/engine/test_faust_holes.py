@@ -239,7 +239,7 @@ async def test_our_app_closes_them(tmp_path: Path) -> None:
     conf = app.conf
     assert conf.id == "flowstate-decide"
     assert conf.producer_request_timeout == 30
-    assert (conf.broker_session_timeout, conf.broker_heartbeat_interval) == (8, 2)
+    assert (conf.broker_session_timeout, conf.broker_heartbeat_interval) == (6, 1)
     assert not conf.worker_redirect_stdouts
     assert not conf.topic_allow_declare
     assert conf.topic_disable_leader
