@@ -17,6 +17,7 @@ import msgspec
 from benchmarks import people
 from benchmarks.delivering import (
     GROUPS,
+    PARTITIONS,
     DeliveringStand,
     batch_figures,
     latencies,
@@ -83,7 +84,7 @@ async def measure(options: Options) -> Figures:
     recipients = options.size(options.recipients, 100_000, 5_000)
     backlog = options.size(options.events, 5_000_000, 120_000)
     seconds = options.size(options.seconds, 60, 8)
-    async with open_delivering(options.partitions or 16, recipients) as idle:
+    async with open_delivering(options.partitions or PARTITIONS, recipients) as idle:
         offer = Offer(
             bootstrap=idle.stand.bootstrap, rate=options.rate or RATE, seconds=seconds + WARM_S,
             recipients=recipients, only="security",

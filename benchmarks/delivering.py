@@ -26,6 +26,9 @@ from streams import topics
 from streams.codec import Codec
 from streams.local.authority import identity
 
+PARTITIONS = 4
+"""What two cores need. Each partition makes its own transactions, and one costs this machine as
+much as a hundred events do."""
 GROUPS = ("flowstate-decide", "flowstate-deliver")
 LANES = {name: topic.removeprefix("events.") for name, _, topic in people.MIX}
 """Category -> lane."""

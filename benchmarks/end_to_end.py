@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 
 from benchmarks.delivering import (
+    PARTITIONS,
     DeliveringStand,
     batch_figures,
     latencies,
@@ -71,10 +72,10 @@ async def offer_and_drain(
 
 async def measure(options: Options) -> Figures:
     """One repeat."""
-    recipients = options.size(options.recipients, 100_000, 5_000)
+    recipients = options.size(options.recipients, 300_000, 5_000)
     rate = options.rate or (QUICK_RATE if options.quick else RATE)
     seconds = options.size(options.seconds, 300, 10)
-    async with open_delivering(options.partitions or 16, recipients) as running:
+    async with open_delivering(options.partitions or PARTITIONS, recipients) as running:
         say(f"{rate:,.0f} events/s for {seconds} s")
         return await offer_and_drain(running, options, rate, seconds, recipients)
 

@@ -1,7 +1,8 @@
 """Offers events at a steady rate, from a process of its own, so that nothing slows it but Kafka.
 
-Events are encoded beforehand; each gets its own id by changing twelve digits in it, so that the
-load costs the machine little beside what is measured.
+Events are encoded beforehand; each gets its own id and its own recipient by changing the digits of
+both, so that the load costs the machine little beside what is measured, and still goes to all of
+the recipients.
 
     python -m benchmarks.offer JSON        prints one JSON object at the end
 
@@ -14,14 +15,16 @@ import random
 import sys
 import time
 import uuid
+from typing import NamedTuple
 
 import msgspec
 
 from benchmarks.load import Loader
-from benchmarks.people import Record, events
+from benchmarks.people import RECIPIENT_PREFIX, Record, events, recipient_id
 
 POOL = 20_000
 DIGITS = 12
+RECIPIENT_DIGITS = len(recipient_id(0)) - len(RECIPIENT_PREFIX)
 TICK_S = 0.01
 
 
@@ -47,23 +50,42 @@ class Offered(msgspec.Struct, frozen=True):
     """How far behind the schedule it was at worst."""
 
 
-def pool(offer: Offer, run: str) -> list[tuple[str, bytes, bytes, bytes]]:
-    """(topic, key, value before the digits of the id, value behind them)."""
+class Template(NamedTuple):
+    """An encoded event, cut where the digits of its id and of its recipient go."""
+
+    topic: str
+    start: bytes
+    middle: bytes
+    end: bytes
+
+
+def pool(offer: Offer, run: str) -> list[Template]:
+    """Events of the mix, without their digits."""
     at_ms = time.time_ns() // 1_000_000
     seed = random.getrandbits(32)
-    made: list[Record] = list(
-        events(POOL, offer.recipients, run, at_ms, seed=seed, only=offer.only)
-    )
-    parts = []
-    for topic, key, value in made:
-        at = value.index(run.encode()) + len(run) + 1
-        parts.append((topic, key, value[:at], value[at + DIGITS :]))
-    return parts
+    made: list[Record] = list(events(POOL, 1, run, at_ms, seed=seed, only=offer.only))
+    templates = []
+    someone = recipient_id(0).encode()
+    for topic, _, value in made:
+        id_at = value.index(run.encode()) + len(run) + 1
+        who_at = value.index(someone, id_at) + len(RECIPIENT_PREFIX)
+        middle, end = value[id_at + DIGITS : who_at], value[who_at + RECIPIENT_DIGITS :]
+        templates.append(Template(topic, value[:id_at], middle, end))
+    return templates
+
+
+def event(templates: list[Template], offer: Offer, draw: random.Random, number: int) -> Record:
+    """The next event: its number is its id, its recipient is drawn evenly."""
+    topic, start, middle, end = templates[number % POOL]
+    who = b"%0*d" % (RECIPIENT_DIGITS, int(draw.random() * offer.recipients))
+    value = b"%b%0*d%b%b%b" % (start, DIGITS, number, middle, who, end)
+    return topic, RECIPIENT_PREFIX.encode() + who, value
 
 
 def offer_all(offer: Offer) -> Offered:
     """Sends at the rate until the time is over, then waits for every acknowledgement."""
     templates = pool(offer, uuid.uuid4().hex[:8])
+    draw = random.Random(offer.recipients)
     loader = Loader(offer.bootstrap, **{"linger.ms": 5})
     began_ms, began = time.time_ns() // 1_000_000, time.perf_counter()
     sent, late_s = 0, 0.0
@@ -73,8 +95,7 @@ def offer_all(offer: Offer) -> Offered:
         due = min(total, int(elapsed * offer.rate))
         late_s = max(late_s, elapsed - sent / offer.rate)
         for number in range(sent, due):
-            topic, key, before, behind = templates[number % POOL]
-            loader.send(topic, key, b"%b%0*d%b" % (before, DIGITS, number, behind))
+            loader.send(*event(templates, offer, draw, number))
         sent = due
         loader.poll()
         time.sleep(TICK_S)

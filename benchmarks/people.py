@@ -46,13 +46,15 @@ MIX: tuple[tuple[str, int, str], ...] = (
 )
 """Category, its share in percent, and the lane that its events come in on."""
 
+RECIPIENT_PREFIX = "member-"
+
 Record = tuple[str, bytes, bytes]
 """(topic, key, value)."""
 
 
 def recipient_id(number: int) -> str:
     """As real ones are: a prefix and a number, some 16 bytes."""
-    return f"member-{number:08d}"
+    return f"{RECIPIENT_PREFIX}{number:08d}"
 
 
 @cache

@@ -75,12 +75,14 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How long a broker waits for data before it answers a fetch with nothing."""
     batch_records_max: int = 1_000
     critical_records_max: int = 500
-    bulk_records_max: int = 1_000
+    bulk_records_max: int = 250
+    """A critical event waits for the batch that its partition is at: with 1,000 of bulk 2 to 4
+    times as long, at the same number of events a second on a mixed load."""
     control_records_max: int = 2_000
     normal_partitions_max: int = 3
     """Partitions of a worker that may have normal records in a batch at the same time: enough to
     decide one while another is acknowledged; more would only make critical records wait."""
-    bulk_partitions_max: int = 2
+    bulk_partitions_max: int = 1
     """Partitions of a worker that may have bulk records in a batch at the same time."""
     stream_idle_ms: int = 5_000
     """Stream mode: records later than the latest tick are taken when nothing arrived for so long.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 
 import pytest
@@ -76,14 +77,18 @@ def test_people_can_be_read() -> None:
     assert len(zones) > 10
 
 
-def test_offered_events_get_ids_of_their_own() -> None:
+def test_offered_events_get_ids_and_recipients_of_their_own() -> None:
     codec = Codec()
-    parts = offer.pool(offer.Offer(bootstrap="", rate=1, seconds=1, recipients=10), "12345678")
-    ids = {
-        codec.decode_event(b"%b%0*d%b" % (before, offer.DIGITS, number, behind)).event_id
-        for number, (_, _, before, behind) in enumerate(parts)
-    }
-    assert len(ids) == len(parts) == offer.POOL
+    settings = offer.Offer(bootstrap="", rate=1, seconds=1, recipients=1_000)
+    templates = offer.pool(settings, "12345678")
+    draw = random.Random(1)
+    sent = [offer.event(templates, settings, draw, number) for number in range(offer.POOL + 1)]
+    events = [codec.decode_event(value) for _, _, value in sent]
+    assert len({event.event_id for event in events}) == offer.POOL + 1
+    assert len({event.recipient_id for event in events}) == settings.recipients
+    for (topic, key, _), event in zip(sent, events, strict=True):
+        assert event.recipient_id.encode() == key
+        assert topic == {name: lane for name, _, lane in people.MIX}[event.category]
 
 
 def test_a_laid_digest_is_due_when_it_should_be() -> None:
