@@ -1,8 +1,7 @@
 """Offers events at a steady rate, from a process of its own, so that nothing slows it but Kafka.
 
-Events are encoded beforehand; each gets its own id and its own recipient by changing the digits of
-both, so that the load costs the machine little beside what is measured, and still goes to all of
-the recipients.
+Events are encoded beforehand; each gets an id and a recipient of its own put in, so that the load
+costs the machine little beside what is measured, and still goes to all of the recipients.
 
     python -m benchmarks.offer JSON        prints one JSON object at the end
 
@@ -20,11 +19,10 @@ from typing import NamedTuple
 import msgspec
 
 from benchmarks.load import Loader
-from benchmarks.people import RECIPIENT_PREFIX, Record, events, recipient_id
+from benchmarks.people import Record, events, recipient_id
 
 POOL = 20_000
 DIGITS = 12
-RECIPIENT_DIGITS = len(recipient_id(0)) - len(RECIPIENT_PREFIX)
 TICK_S = 0.01
 
 
@@ -51,7 +49,7 @@ class Offered(msgspec.Struct, frozen=True):
 
 
 class Template(NamedTuple):
-    """An encoded event, cut where the digits of its id and of its recipient go."""
+    """An encoded event, cut where the digits of its id and where its recipient go."""
 
     topic: str
     start: bytes
@@ -60,7 +58,7 @@ class Template(NamedTuple):
 
 
 def pool(offer: Offer, run: str) -> list[Template]:
-    """Events of the mix, without their digits."""
+    """Events of the mix, without either."""
     at_ms = time.time_ns() // 1_000_000
     seed = random.getrandbits(32)
     made: list[Record] = list(events(POOL, 1, run, at_ms, seed=seed, only=offer.only))
@@ -68,8 +66,8 @@ def pool(offer: Offer, run: str) -> list[Template]:
     someone = recipient_id(0).encode()
     for topic, _, value in made:
         id_at = value.index(run.encode()) + len(run) + 1
-        who_at = value.index(someone, id_at) + len(RECIPIENT_PREFIX)
-        middle, end = value[id_at + DIGITS : who_at], value[who_at + RECIPIENT_DIGITS :]
+        who_at = value.index(someone, id_at)
+        middle, end = value[id_at + DIGITS : who_at], value[who_at + len(someone) :]
         templates.append(Template(topic, value[:id_at], middle, end))
     return templates
 
@@ -77,9 +75,8 @@ def pool(offer: Offer, run: str) -> list[Template]:
 def event(templates: list[Template], offer: Offer, draw: random.Random, number: int) -> Record:
     """The next event: its number is its id, its recipient is drawn evenly."""
     topic, start, middle, end = templates[number % POOL]
-    who = b"%0*d" % (RECIPIENT_DIGITS, int(draw.random() * offer.recipients))
-    value = b"%b%0*d%b%b%b" % (start, DIGITS, number, middle, who, end)
-    return topic, RECIPIENT_PREFIX.encode() + who, value
+    who = recipient_id(int(draw.random() * offer.recipients)).encode()
+    return topic, who, b"%b%0*d%b%b%b" % (start, DIGITS, number, middle, who, end)
 
 
 def offer_all(offer: Offer) -> Offered:

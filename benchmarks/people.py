@@ -46,15 +46,13 @@ MIX: tuple[tuple[str, int, str], ...] = (
 )
 """Category, its share in percent, and the lane that its events come in on."""
 
-RECIPIENT_PREFIX = "member-"
-
 Record = tuple[str, bytes, bytes]
 """(topic, key, value)."""
 
 
 def recipient_id(number: int) -> str:
     """As real ones are: a prefix and a number, some 16 bytes."""
-    return f"{RECIPIENT_PREFIX}{number:08d}"
+    return f"member-{number:08d}"
 
 
 @cache
@@ -183,7 +181,7 @@ def event(
             "recipient_id": recipient,
             "category": category,
             "created_at_ms": at_ms,
-            "actor_id": f"member-{actor:08d}",
+            "actor_id": recipient_id(actor),
             "data": {"sender": f"Member {actor}", "text": "See you at the station at seven?"},
             "priority": None,
             "collapse_key": None,

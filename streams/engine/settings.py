@@ -77,7 +77,7 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     critical_records_max: int = 500
     bulk_records_max: int = 250
     """A critical event waits for the batch that its partition is at: with 1,000 of bulk 2 to 4
-    times as long, at the same number of events a second on a mixed load."""
+    times as long. A mixed load is decided as fast, a backlog of bulk alone at half the rate."""
     control_records_max: int = 2_000
     normal_partitions_max: int = 3
     """Partitions of a worker that may have normal records in a batch at the same time: enough to
