@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from typing import Any
 
 UNITS_MS = {
@@ -27,7 +28,7 @@ def duration_ms(value: Any) -> int:
         return 0
     if not isinstance(value, str) or not re.fullmatch(f"(?:{_PART.pattern})+", value):
         raise ValueError(f"expected {DURATION_EXPECTED}")
-    total = sum(float(number) * UNITS_MS[unit] for number, unit in _PART.findall(value))
+    total = sum(Decimal(number) * UNITS_MS[unit] for number, unit in _PART.findall(value))
     if total != int(total):
         raise ValueError("expected whole milliseconds")
     return int(total)
@@ -40,4 +41,4 @@ def size_bytes(value: Any) -> int:
     found = _SIZE.fullmatch(value) if isinstance(value, str) else None
     if found is None:
         raise ValueError(f"expected {SIZE_EXPECTED}")
-    return int(float(found[1]) * UNITS_BYTES[found[2]])
+    return int(Decimal(found[1]) * UNITS_BYTES[found[2]])

@@ -21,6 +21,8 @@ from streams.configuration.quantities import UNITS_MS, duration_ms, size_bytes
         ("1.5h", 5_400_000),
         ("7d", 604_800_000),
         ("2w", 1_209_600_000),
+        ("1.001s", 1_001),
+        ("9007199254740993ms", 9_007_199_254_740_993),
         ("0s", 0),
         (0, 0),
     ],
