@@ -19,16 +19,26 @@ from benchmarks.catalogue import BENCHMARKS
 from benchmarks.report import Benchmark, Figures, Options
 
 
+def positive(text: str) -> int:
+    """A count of which there is at least one. Raises ArgumentTypeError."""
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
+    return int(text)
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     made = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     made.add_argument("names", nargs="*", metavar="NAME", help="all of them unless named")
     made.add_argument("--list", action="store_true", help="say what there is")
     made.add_argument("--quick", action="store_true", help="small sizes: a look, not a result")
-    made.add_argument("--repeats", type=int, default=None, help="3, or 1 with --quick")
-    made.add_argument("--events", type=int, help="events of one repeat")
-    made.add_argument("--recipients", type=int, help="recipients with preferences and addresses")
-    made.add_argument("--partitions", type=int, help="partitions of every topic")
+    made.add_argument("--repeats", type=positive, default=None, help="3, or 1 with --quick")
+    made.add_argument("--events", type=positive, help="events of one repeat")
+    made.add_argument(
+        "--recipients", type=positive, help="recipients with preferences and addresses"
+    )
+    made.add_argument("--partitions", type=positive, help="partitions of every topic")
+    made.add_argument("--workers", type=positive, help="decide workers, where there can be more")
     made.add_argument("--seconds", type=float, help="how long load is offered, where it is")
     made.add_argument("--rate", type=float, help="events offered a second, where they are")
     made.add_argument("--no-twins", action="store_true", help="the product alone")
@@ -71,8 +81,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 2 if unknown else 0
     options = Options(
         quick=given.quick, events=given.events, recipients=given.recipients,
-        partitions=given.partitions, seconds=given.seconds, rate=given.rate, profile=given.profile,
-        results=given.results, twins=not given.no_twins,
+        partitions=given.partitions, workers=given.workers, seconds=given.seconds, rate=given.rate,
+        profile=given.profile, results=given.results, twins=not given.no_twins,
     )  # fmt: skip
     repeats = given.repeats or (1 if given.quick else 3)
     failed = 0

@@ -41,31 +41,43 @@ class DeliveringStand(msgspec.Struct, frozen=True):
 
     stand: Stand
     provider: NullProvider
-    decide: Worker
+    deciding: tuple[Worker, ...]
+    """All decide workers, which share the partitions."""
     deliver: Worker
+
+    @property
+    def decide(self) -> Worker:
+        """The first decide worker, to be looked at closely."""
+        return self.deciding[0]
+
+    def check(self) -> None:
+        """Raises RuntimeError when a worker has ended: others would go on in its place."""
+        for worker in (*self.deciding, self.deliver):
+            worker.check()
 
     def cpu_s(self) -> dict[str, float]:
         """Seconds of CPU of every process so far."""
         return {
-            "decide": self.decide.cpu_s(),
+            "decide": sum(worker.cpu_s() for worker in self.deciding),
             "deliver": self.deliver.cpu_s(),
             "provider": self.provider.cpu_s(),
             "broker": self.stand.broker_cpu_s(),
         }
 
     def waited_s(self) -> dict[str, float]:
-        """Seconds that the workers' main threads had no core, so far."""
-        return {"decide": self.decide.waited_s(), "deliver": self.deliver.waited_s()}
+        """Seconds that a worker's main thread had no core, so far; of decide workers the mean."""
+        decide_s = sum(worker.waited_s() for worker in self.deciding) / len(self.deciding)
+        return {"decide": decide_s, "deliver": self.deliver.waited_s()}
 
     async def batches(self) -> dict[str, float]:
-        """What the decide worker counted so far: transactions, seconds in them, records, seconds
+        """What the decide workers counted so far: transactions, seconds in them, records, seconds
         in the rules."""
-        text = await self.decide.metrics()
+        counted = [await worker.metrics() for worker in self.deciding]
         names = (
             "flowstate_commit_seconds_count", "flowstate_commit_seconds_sum",
             "flowstate_batch_records_sum", "flowstate_process_seconds_sum",
         )  # fmt: skip
-        return {name: text.get(name, 0.0) for name in names}
+        return {name: sum(each.get(name, 0.0) for each in counted) for name in names}
 
     async def drained(self, critical_only: bool = False) -> None:
         """Waits until everything offered so far was decided, and then sent."""
@@ -82,8 +94,10 @@ class DeliveringStand(msgspec.Struct, frozen=True):
 
 
 @contextlib.asynccontextmanager
-async def open_delivering(partitions: int, recipients: int) -> AsyncIterator[DeliveringStand]:
-    """Everything up, everyone known, nothing left to do."""
+async def open_delivering(
+    partitions: int, recipients: int, workers: int = 1
+) -> AsyncIterator[DeliveringStand]:
+    """Everything up, everyone known, nothing left to do. ``workers``: of decide."""
     async with open_stand(partitions) as stand:
         folder = stand.folder / "identity"
         known = identity(folder)
@@ -91,20 +105,23 @@ async def open_delivering(partitions: int, recipients: int) -> AsyncIterator[Del
         try:
             stand.config = stand.folder / "flowstate.toml"
             stand.config.write_text(configuration(known, provider))
-            yield await _everyone_known(stand, provider, recipients)
+            yield await _everyone_known(stand, provider, recipients, workers)
         finally:
             provider.kill()
 
 
-async def _everyone_known(stand: Stand, provider: NullProvider, recipients: int) -> DeliveringStand:
+async def _everyone_known(
+    stand: Stand, provider: NullProvider, recipients: int, workers: int
+) -> DeliveringStand:
     say(f"{recipients:,} recipients")
     fill(stand.bootstrap, people.population(recipients, now_ms(), phones_only=True))
-    decide, deliver = stand.role("decide"), stand.role("deliver")
-    await asyncio.gather(decide.ready(), deliver.ready())
+    deciding = tuple(stand.role("decide", f"decide-{number}") for number in range(workers))
+    deliver = stand.role("deliver")
+    await asyncio.gather(*(worker.ready() for worker in (*deciding, deliver)))
     for names in ((topics.PREFERENCES, topics.DESTINATIONS), (topics.DESTINATION_CLAIMS,)):
         ends = await stand.watch.ends(names, stand.partitions)
-        await stand.until_consumed(GROUPS[0], ends, decide)
-    return DeliveringStand(stand, provider, decide, deliver)
+        await stand.until_consumed(GROUPS[0], ends, deciding[0])
+    return DeliveringStand(stand, provider, deciding, deliver)
 
 
 async def offered(stand: Stand, offer: Offer) -> Offered:

@@ -25,6 +25,8 @@ from streams import topics
 
 RATE = 11_574
 QUICK_RATE = 1_000
+WORKERS = 2
+"""Of decide: one would leave a part of the second core idle while its own is full."""
 WARM_S = 3.0
 """The first seconds of load are left out: connections open, code is met for the first time."""
 
@@ -43,6 +45,7 @@ async def offer_and_drain(
         given = await offered(stand, offer)
     offered_at = time.perf_counter()
     await running.drained()
+    running.check()
     ended = time.perf_counter()
     span = ended - began
     cores = {name: (now - cpu[name]) / span for name, now in running.cpu_s().items()}
@@ -61,11 +64,12 @@ async def offer_and_drain(
         "outcomes_log_bytes_per_delivery": stand.log_bytes((topics.OUTCOMES,)) / max(1, answered),
         **more,
         **{f"{name}_cores": used for name, used in cores.items()},
+        "load_cores": given.cpu_s / span,
         **{
             f"{name}_waited_for_a_core_share": (now - waited[name]) / span
             for name, now in running.waited_s().items()
         },
-        "decide_rss_mb": running.decide.rss_bytes() / 2**20,
+        "decide_rss_mb": sum(worker.rss_bytes() for worker in running.deciding) / 2**20,
         "deliver_rss_mb": running.deliver.rss_bytes() / 2**20,
     }
 
@@ -75,7 +79,8 @@ async def measure(options: Options) -> Figures:
     recipients = options.size(options.recipients, 300_000, 5_000)
     rate = options.rate or (QUICK_RATE if options.quick else RATE)
     seconds = options.size(options.seconds, 300, 10)
-    async with open_delivering(options.partitions or PARTITIONS, recipients) as running:
+    partitions, workers = options.partitions or PARTITIONS, options.workers or WORKERS
+    async with open_delivering(partitions, recipients, workers) as running:
         say(f"{rate:,.0f} events/s for {seconds} s")
         return await offer_and_drain(running, options, rate, seconds, recipients)
 

@@ -46,6 +46,8 @@ class Offered(msgspec.Struct, frozen=True):
     ended_ms: int
     late_ms_max: float
     """How far behind the schedule it was at worst."""
+    cpu_s: float
+    """Seconds of CPU of the process that offered, which is not the product's."""
 
 
 class Template(NamedTuple):
@@ -99,7 +101,7 @@ def offer_all(offer: Offer) -> Offered:
     loader.flush()
     ended_ms = time.time_ns() // 1_000_000
     loader.close()
-    return Offered(sent, began_ms, ended_ms, late_s * 1000)
+    return Offered(sent, began_ms, ended_ms, late_s * 1000, time.process_time())
 
 
 def main() -> None:

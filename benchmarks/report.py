@@ -43,6 +43,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float | None = None
     rate: float | None = None
     """Events offered a second."""
+    workers: int | None = None
+    """Workers of decide, where a benchmark can have more than one."""
     profile: str = ""
     """``svg`` or ``raw``: record the worker with py-spy in this format."""
     results: Path = Path("results")

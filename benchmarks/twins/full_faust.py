@@ -94,7 +94,8 @@ def app_of(bootstrap: str, partitions: int, folder: str) -> faust.App:
         async def agent(stream: Any) -> None:
             async for event in stream.events():
                 message = event.message
-                source = Source(topic, message.partition, message.offset, message.timestamp)
+                appended_at_ms = round(message.timestamp * 1_000)
+                source = Source(topic, message.partition, message.offset, appended_at_ms)
                 await decide(*entered_of(topic, event.value, source), source)
 
     for topic in (*CONTROL, *topics.EVENTS):

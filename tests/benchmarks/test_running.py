@@ -67,3 +67,11 @@ def test_a_name_that_is_none_is_refused(capsys: pytest.CaptureFixture[str]) -> N
     said = capsys.readouterr()
     assert "there is no benchmark 'nonsense'" in said.err
     assert all(benchmark.name in said.out for benchmark in BENCHMARKS)
+
+
+@pytest.mark.parametrize("count", ["0", "-1", "two", "1.5", "\u00b2"])
+def test_a_count_of_none_is_refused_by_name(count: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["end-to-end", f"--workers={count}"])
+    assert ended.value.code == 2
+    assert "--workers" in capsys.readouterr().err
