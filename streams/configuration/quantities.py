@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 UNITS_MS = {
@@ -28,7 +28,7 @@ def duration_ms(value: Any) -> int:
         return 0
     if not isinstance(value, str) or not re.fullmatch(f"(?:{_PART.pattern})+", value):
         raise ValueError(f"expected {DURATION_EXPECTED}")
-    total = sum(Decimal(number) * UNITS_MS[unit] for number, unit in _PART.findall(value))
+    total = sum(Fraction(number) * UNITS_MS[unit] for number, unit in _PART.findall(value))
     if total != int(total):
         raise ValueError("expected whole milliseconds")
     return int(total)
@@ -41,4 +41,4 @@ def size_bytes(value: Any) -> int:
     found = _SIZE.fullmatch(value) if isinstance(value, str) else None
     if found is None:
         raise ValueError(f"expected {SIZE_EXPECTED}")
-    return int(Decimal(found[1]) * UNITS_BYTES[found[2]])
+    return int(Fraction(found[1]) * UNITS_BYTES[found[2]])

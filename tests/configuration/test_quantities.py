@@ -23,6 +23,7 @@ from streams.configuration.quantities import UNITS_MS, duration_ms, size_bytes
         ("2w", 1_209_600_000),
         ("1.001s", 1_001),
         ("9007199254740993ms", 9_007_199_254_740_993),
+        (f"{10**28 + 1}ms", 10**28 + 1),
         ("0s", 0),
         (0, 0),
     ],
