@@ -11,8 +11,9 @@ import msgspec
 from streams import topics
 
 PROFILE = b"p"
+MOVING = b"w"
 ACTIVITY = b"a"
-WAITING = b"w"
+"""Only of recipients who had no event since a release that kept it apart from ``Waiting``."""
 CLAIM = b"c"
 FORGOTTEN = b"f"
 FENCE = b"\x00fence"
@@ -35,8 +36,11 @@ STATE = TableSpec(
     role="decide",
     keys=(
         ("p + recipient", "Profile: preferences, destinations, suppressions"),
-        ("a + recipient", "Activity: event ids seen, times of sends"),
-        ("w + recipient", "Waiting: due time (8 bytes, big endian), held, digests, retries"),
+        (
+            "w + recipient",
+            "due time (8 bytes, big endian), Activity (ids seen, sends), Waiting (held, digests)",
+        ),
+        ("a + recipient", "Activity, of who had no event since a release that kept it apart"),
         ("c + address hash", "Claim: who an address belongs to"),
         ("f + recipient hash", "Mark of an erasure: since when (8 bytes, big endian)"),
         ("0 fence", "input positions, clock and policy version of the last batch"),

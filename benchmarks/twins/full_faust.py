@@ -51,17 +51,16 @@ def app_of(bootstrap: str, partitions: int, folder: str) -> faust.App:
 
     def loaded(recipient_id: str, partition: int) -> RecipientWork:
         key = recipient_id.encode()
-        profile, activity, waiting = (
-            table.get(kind + key) for kind in (tables.PROFILE, tables.ACTIVITY, tables.WAITING)
-        )
+        profile, moving = (table.get(kind + key) for kind in (tables.PROFILE, tables.MOVING))
+        activity, waiting = state_codec.decode_moving(moving)
         state = RecipientState(
             recipient_id,
             partition,
             state_codec.decode_profile(profile),
-            state_codec.decode_activity(activity),
-            state_codec.decode_waiting(waiting),
+            activity,
+            waiting,
         )
-        return RecipientWork(state, state_codec.due_of_waiting(waiting), False)
+        return RecipientWork(state, state_codec.due_of_moving(moving), False)
 
     async def decide(recipient_id: str, entered: Input, source: Source) -> None:
         mine = loaded(recipient_id, source.partition)

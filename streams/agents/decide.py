@@ -35,7 +35,7 @@ from streams.core.model import (
     Wake,
 )
 from streams.core.policy import Policy
-from streams.core.state_codec import due_of_waiting
+from streams.core.state_codec import due_of_moving
 from streams.engine.api import Batch, Due, Output, Record, Result, StateView
 from streams.partitioning import partition_for
 from streams.privacy import PrivacySettings
@@ -155,10 +155,10 @@ class DecideLogic:
         return result
 
     def due_of(self, key: bytes, value: bytes | None) -> Due | None:
-        """Due entry of a restored ``Waiting`` part."""
-        if not key.startswith(tables.WAITING):
+        """Due entry of a restored part that has one."""
+        if not key.startswith(tables.MOVING):
             return None
-        return Due(key[1:], None, due_of_waiting(value))
+        return Due(key[1:], None, due_of_moving(value))
 
     def clock_after(self, batch: Batch) -> int:
         """The largest time of an event or tick seen so far; control records do not move it."""

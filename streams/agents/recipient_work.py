@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from streams import tables, topics
 from streams.codec import Codec
 from streams.core import state_codec
 from streams.core.decide import decide
 from streams.core.model import (
+    Activity,
     Claim,
     DeadLetter,
     Delivery,
@@ -33,6 +34,7 @@ class RecipientWork:
     """State and effects of a recipient, batch-local."""
 
     __slots__ = (
+        "activity_apart",
         "before",
         "claims",
         "dead_letters",
@@ -47,7 +49,15 @@ class RecipientWork:
         "state",
     )
 
-    def __init__(self, state: RecipientState, due_ms: int | None, is_new: bool) -> None:
+    def __init__(
+        self,
+        state: RecipientState,
+        due_ms: int | None,
+        is_new: bool,
+        activity_apart: bool = False,
+    ) -> None:
+        self.activity_apart = activity_apart
+        """It was read from a key of its own, as an older release left it."""
         self.recipient_id = state.recipient_id
         self.state = self.before = state
         self.due_ms = self.due_ms_before = due_ms
@@ -119,11 +129,12 @@ class RecipientWork:
         before = self.before
         for kind, part in (
             (tables.PROFILE, state_codec.encode_profile(before.profile)),
-            (tables.ACTIVITY, state_codec.encode_activity(before.activity)),
-            (tables.WAITING, state_codec.encode_waiting(before.waiting)),
+            (tables.MOVING, state_codec.encode_moving(before.activity, before.waiting)),
         ):
             if part is not None:
                 result.changes[kind + key] = None
+        if self.activity_apart:
+            result.changes[tables.ACTIVITY + key] = None
         if self.due_ms_before is not None:
             result.due.append(Due(key, self.due_ms_before, None))
 
@@ -133,10 +144,11 @@ class RecipientWork:
             return
         if after.profile is not before.profile:
             result.changes[tables.PROFILE + key] = state_codec.encode_profile(after.profile)
-        if after.activity is not before.activity:
-            result.changes[tables.ACTIVITY + key] = state_codec.encode_activity(after.activity)
-        if after.waiting is not before.waiting:
-            result.changes[tables.WAITING + key] = state_codec.encode_waiting(after.waiting)
+        if after.activity is not before.activity or after.waiting is not before.waiting:
+            moving = state_codec.encode_moving(after.activity, after.waiting)
+            result.changes[tables.MOVING + key] = moving
+            if self.activity_apart:
+                result.changes[tables.ACTIVITY + key] = None
         if self.due_ms != self.due_ms_before:
             result.due.append(Due(key, self.due_ms_before, self.due_ms))
 
@@ -149,21 +161,52 @@ def load_all(
     keys: list[bytes] = []
     for recipient_id in ordered:
         key = recipient_id.encode()
-        keys += (tables.PROFILE + key, tables.ACTIVITY + key, tables.WAITING + key)
+        keys += (tables.PROFILE + key, tables.MOVING + key)
     values = view.get_many(keys) if keys else []
+    apart = _activities_apart(view, ordered, values[1::2])
     work = {}
     for at, recipient_id in enumerate(ordered):
-        profile, activity, waiting = values[3 * at : 3 * at + 3]
+        profile, moving = values[2 * at : 2 * at + 2]
+        activity, waiting = state_codec.decode_moving(moving)
+        older = apart.get(recipient_id)
+        if older is not None:
+            activity = older
         state = RecipientState(
-            recipient_id,
-            partition,
-            state_codec.decode_profile(profile),
-            state_codec.decode_activity(activity),
-            state_codec.decode_waiting(waiting),
+            recipient_id, partition, state_codec.decode_profile(profile), activity, waiting
         )
-        is_new = profile is None and activity is None and waiting is None
-        work[recipient_id] = RecipientWork(state, state_codec.due_of_waiting(waiting), is_new)
+        is_new = profile is None and moving is None and older is None
+        due_ms = state_codec.due_of_moving(moving)
+        work[recipient_id] = RecipientWork(state, due_ms, is_new, older is not None)
     return work
+
+
+def load_activities(view: StateView, recipients: Sequence[str]) -> list[Activity]:
+    """Of each recipient, in their order, what they had and were sent."""
+    values = view.get_many([tables.MOVING + recipient_id.encode() for recipient_id in recipients])
+    apart = _activities_apart(view, recipients, values)
+    return [
+        apart.get(recipient_id) or state_codec.decode_moving(value)[0]
+        for recipient_id, value in zip(recipients, values, strict=True)
+    ]
+
+
+def _activities_apart(
+    view: StateView, recipients: Sequence[str], moving: Sequence[bytes | None]
+) -> dict[str, Activity]:
+    """Those under a key of their own, looked up only where one may be."""
+    maybe = [
+        recipient_id
+        for recipient_id, value in zip(recipients, moving, strict=True)
+        if not state_codec.has_activity(value)
+    ]
+    if not maybe:
+        return {}
+    values = view.get_many([tables.ACTIVITY + recipient_id.encode() for recipient_id in maybe])
+    return {
+        recipient_id: state_codec.decode_activity(value)
+        for recipient_id, value in zip(maybe, values, strict=True)
+        if value is not None
+    }
 
 
 def load_one(view: StateView, partition: int, recipient_id: str) -> RecipientWork:

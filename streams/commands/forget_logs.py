@@ -23,7 +23,7 @@ from streams.settings import Settings
 from streams.topics import TopicSpec
 
 FETCH_MS = 500
-STATE_PARTS = (tables.PROFILE, tables.ACTIVITY, tables.WAITING)
+STATE_PARTS = (tables.PROFILE, tables.MOVING, tables.ACTIVITY)
 WITHOUT_PEOPLE = frozenset(
     {topics.KILL_SWITCH, topics.TICKS, topics.LOOKS, topics.ERASURES, topics.LEDGER_HOURS}
 )

@@ -1,9 +1,17 @@
 """State parts to bytes and back.
 
-A part is MessagePack of its array-like struct. ``Waiting`` is preceded by its due time, eight
-bytes big endian, so that a restore can rebuild the due index without decoding anything. A part
-that holds nothing is stored as no record at all. Older releases wrote fewer fields, newer ones
-may write more; both are read.
+A part is MessagePack of its array-like struct. ``Activity`` and ``Waiting`` are stored together,
+because nearly every event changes both, and a look-up costs more than the bytes::
+
+    due time   8 bytes, big endian: a restore rebuilds the due index without decoding anything
+    0xc1       a byte that begins nothing in MessagePack
+    length     of the next, 4 bytes, big endian
+    Activity
+    Waiting
+
+A part that holds nothing is stored as no record at all. Older releases wrote fewer fields, and
+``Activity`` under a key of its own (no 0xc1, and ``Waiting`` at once); newer ones may write more.
+All of it is read.
 """
 
 from __future__ import annotations
@@ -13,6 +21,9 @@ import msgspec
 from streams.core.model import Activity, Profile, Waiting
 
 NEVER = b"\xff" * 8
+DUE_BYTES = len(NEVER)
+TOGETHER = 0xC1
+HEAD_BYTES = DUE_BYTES + 1 + 4
 FOREVER_MS = (1 << 63) - 1
 
 _encoder = msgspec.msgpack.Encoder()
@@ -54,31 +65,46 @@ def decode_profile(value: bytes | None) -> Profile:
     return EMPTY_PROFILE if value is None else _profile.decode(value)
 
 
-def encode_activity(activity: Activity) -> bytes | None:
-    """``None`` when there is nothing to keep."""
-    return None if activity == EMPTY_ACTIVITY else _encoder.encode(activity)
+def encode_moving(activity: Activity, waiting: Waiting) -> bytes | None:
+    """What events change; ``None`` when there is nothing to keep."""
+    if activity == EMPTY_ACTIVITY and waiting == EMPTY_WAITING:
+        return None
+    due_ms = next_due_ms(waiting)
+    first = _encoder.encode(activity)
+    return b"%b%c%b%b%b" % (
+        NEVER if due_ms is None else due_ms.to_bytes(DUE_BYTES),
+        TOGETHER,
+        len(first).to_bytes(4),
+        first,
+        _encoder.encode(waiting),
+    )
+
+
+def has_activity(value: bytes | None) -> bool:
+    """False where an ``Activity`` may be under a key of its own."""
+    return value is not None and len(value) > HEAD_BYTES and value[DUE_BYTES] == TOGETHER
+
+
+def decode_moving(value: bytes | None) -> tuple[Activity, Waiting]:
+    """Both; an empty ``Activity`` where there is none in it. Raises ``msgspec.DecodeError``."""
+    if value is None:
+        return EMPTY_ACTIVITY, EMPTY_WAITING
+    view = memoryview(value)
+    if len(value) <= DUE_BYTES:
+        raise msgspec.DecodeError(f"{len(value)} bytes are no state")
+    if not has_activity(value):
+        return EMPTY_ACTIVITY, _waiting.decode(view[DUE_BYTES:])
+    split = HEAD_BYTES + int.from_bytes(value[DUE_BYTES + 1 : HEAD_BYTES])
+    return _activity.decode(view[HEAD_BYTES:split]), _waiting.decode(view[split:])
 
 
 def decode_activity(value: bytes | None) -> Activity:
-    """Raises ``msgspec.DecodeError`` on damage."""
+    """One under a key of its own. Raises ``msgspec.DecodeError`` on damage."""
     return EMPTY_ACTIVITY if value is None else _activity.decode(value)
 
 
-def encode_waiting(waiting: Waiting) -> bytes | None:
-    """``None`` when there is nothing to keep; else due time and body."""
-    if waiting == EMPTY_WAITING:
+def due_of_moving(value: bytes | None) -> int | None:
+    """Its due time, without decoding it."""
+    if value is None or value[:DUE_BYTES] == NEVER:
         return None
-    due_ms = next_due_ms(waiting)
-    return (NEVER if due_ms is None else due_ms.to_bytes(8)) + _encoder.encode(waiting)
-
-
-def decode_waiting(value: bytes | None) -> Waiting:
-    """Raises ``msgspec.DecodeError`` on damage."""
-    return EMPTY_WAITING if value is None else _waiting.decode(memoryview(value)[8:])
-
-
-def due_of_waiting(value: bytes | None) -> int | None:
-    """Due time of an encoded ``Waiting``, without decoding it."""
-    if value is None or value[:8] == NEVER:
-        return None
-    return int.from_bytes(value[:8])
+    return int.from_bytes(value[:DUE_BYTES])

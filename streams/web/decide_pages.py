@@ -213,9 +213,9 @@ class DecideWeb:
         except ValueError as error:
             raise refuse("malformed", "mark must be hexadecimal.") from error
         key = recipient_id.encode()
-        keys = [tables.PROFILE + key, tables.ACTIVITY + key, tables.WAITING + key]
+        keys = [tables.PROFILE + key, tables.MOVING + key, tables.ACTIVITY + key]
         *parts, marked = owned.view.get_many([*keys, tables.FORGOTTEN + mark])
-        names = ("profile", "activity", "waiting")
+        names = ("profile", "moving", "activity")
         kept = [name for name, value in zip(names, parts, strict=True) if value is not None]
         if marked is not None and not kept:
             await _purge(owned, keys)

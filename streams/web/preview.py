@@ -10,8 +10,9 @@ from typing import Literal
 
 from msgspec import UNSET
 
-from streams import tables, topics
-from streams.core import dedupe, ids, state_codec
+from streams import topics
+from streams.agents.recipient_work import load_activities
+from streams.core import dedupe, ids
 from streams.core.decide import decide
 from streams.core.model import Entry, Event, EventInput, RecipientState, Source
 from streams.core.policy import Policy
@@ -81,10 +82,9 @@ def seen_before(
     view: StateView, questions: Sequence[SeenQuestion], now_ms: int, policy: Policy
 ) -> list[Literal["new", "duplicate", "conflict", "unknown"]]:
     """Which ids were accepted before, by what the partition has decided so far."""
-    keys = [tables.ACTIVITY + question.recipient_id.encode() for question in questions]
     found: list[Literal["new", "duplicate", "conflict", "unknown"]] = []
-    for question, value in zip(questions, view.get_many(keys), strict=True):
-        activity = state_codec.decode_activity(value)
+    activities = load_activities(view, [question.recipient_id for question in questions])
+    for question, activity in zip(questions, activities, strict=True):
         id_hash = ids.event_digest(question.event_id, question.recipient_id)[:8]
         content = bytes.fromhex(question.content)
         found.append(dedupe.check(activity, id_hash, content, now_ms, policy))

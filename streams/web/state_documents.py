@@ -191,7 +191,7 @@ class KeptOfRecipient(msgspec.Struct, frozen=True):
     """What a worker still holds of a recipient; ``flowstate forget`` asks for it."""
 
     parts: list[str]
-    """Of the state: ``profile``, ``activity``, ``waiting``. Of the ledger: ``rows``."""
+    """Of the state: ``profile``, ``moving``, ``activity``. Of the ledger: ``rows``."""
     is_marked: bool
     """Whether what comes for them is refused, or not kept, because they were forgotten."""
 

@@ -23,8 +23,8 @@ ROWS_MAX = 200
 VALUE_BYTES_MAX = 65_536
 KINDS: dict[str, bytes] = {
     "profile": tables.PROFILE,
+    "moving": tables.MOVING,
     "activity": tables.ACTIVITY,
-    "waiting": tables.WAITING,
     "claim": tables.CLAIM,
     "fence": tables.FENCE,
 }
@@ -106,8 +106,10 @@ def _decode(codec: Codec, kind: str, value: bytes) -> Any:
         return struct_to_dict(state_codec.decode_profile(value))
     if kind == "activity":
         return _readable(struct_to_dict(state_codec.decode_activity(value)))
-    if kind == "waiting":
-        return _readable(struct_to_dict(state_codec.decode_waiting(value)))
+    if kind == "moving":
+        activity, waiting = state_codec.decode_moving(value)
+        parts = {"activity": struct_to_dict(activity), "waiting": struct_to_dict(waiting)}
+        return _readable(parts)
     if kind == "fence":
         return struct_to_dict(fence.decode(value))
     return struct_to_dict(codec.decode_claim(value))

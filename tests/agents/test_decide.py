@@ -10,6 +10,7 @@ from aiokafka.structs import ConsumerRecord
 
 from streams import tables, topics
 from streams.agents.decide import FORWARDED, DecideLogic
+from streams.agents.recipient_work import load_activities
 from streams.codec import Codec
 from streams.core import state_codec
 from streams.core.model import Delivery
@@ -171,7 +172,7 @@ def test_one_write_and_one_decision_record_per_recipient_and_batch(
     result = run(logic, Store(), record(topics.DESTINATIONS, destination(codec)), *events)
     assert len(outputs(result, topics.DECISIONS)) == 1
     assert len(entries(codec, result)) == 5
-    assert sorted(key[:1] for key in result.changes) == [b"a", b"p"]
+    assert sorted(key[:1] for key in result.changes) == [b"p", b"w"]
 
 
 def test_the_same_batch_again_has_no_effect_but_duplicates(
@@ -323,7 +324,7 @@ def test_restore_finds_the_due_entry_in_the_stored_part(logic: DecideLogic, code
         record(topics.DESTINATIONS, destination(codec)),
         record(topics.EVENTS_NORMAL, event(codec, "e1", "like")),
     )
-    key = tables.WAITING + ME.encode()
+    key = tables.MOVING + ME.encode()
     assert logic.due_of(key, store.values[key]) == Due(ME.encode(), None, T0 + 60_000)
     assert logic.due_of(key, None) == Due(ME.encode(), None, None)
     assert logic.due_of(tables.PROFILE + ME.encode(), b"") is None
@@ -450,3 +451,45 @@ def test_a_claim_takes_the_address_it_is_about_and_no_newer_one(
     run(logic, store, record(topics.DESTINATIONS, removal.value))
     mine = state_codec.decode_profile(store.values[b"p" + ME.encode()]).destinations
     assert [kept.address for kept in mine] == ["t-new"]
+
+
+def apart(store: Store) -> None:
+    """Stores what moves as release 1 did: ``Activity`` under a key of its own."""
+    value = store.values[tables.MOVING + ME.encode()]
+    head = state_codec.DUE_BYTES + 1
+    split = state_codec.HEAD_BYTES + int.from_bytes(value[head : state_codec.HEAD_BYTES])
+    store.values[tables.ACTIVITY + ME.encode()] = value[state_codec.HEAD_BYTES : split]
+    store.values[tables.MOVING + ME.encode()] = value[: head - 1] + value[split:]
+
+
+def test_an_activity_that_release_1_kept_apart_is_known_and_joined(
+    logic: DecideLogic, codec: Codec
+) -> None:
+    store = Store()
+    run(
+        logic,
+        store,
+        record(topics.DESTINATIONS, destination(codec)),
+        record(topics.EVENTS_NORMAL, event(codec, "e1", "like")),
+    )
+    together = dict(store.values)
+    apart(store)
+    assert not state_codec.has_activity(store.values[tables.MOVING + ME.encode()])
+    assert load_activities(store, [ME, "nobody"])[0].seen
+    again = run(logic, store, record(topics.EVENTS_NORMAL, event(codec, "e1", "like")))
+    assert [entry["reason"] for entry in entries(codec, again)] == ["duplicate"]
+    run(logic, store, record(topics.EVENTS_NORMAL, event(codec, "e2", "like")))
+    assert store.values.keys() == together.keys(), "the key of its own is gone"
+    assert state_codec.has_activity(store.values[tables.MOVING + ME.encode()])
+    third = run(logic, store, record(topics.EVENTS_NORMAL, event(codec, "e1", "like")))
+    assert [entry["reason"] for entry in entries(codec, third)] == ["duplicate"]
+
+
+def test_waiting_alone_is_stored_when_only_it_was_apart(logic: DecideLogic, codec: Codec) -> None:
+    store = Store()
+    run(logic, store, record(topics.EVENTS_NORMAL, event(codec, "e1", "message")))
+    apart(store)
+    del store.values[tables.MOVING + ME.encode()]
+    assert load_activities(store, [ME])[0].seen
+    again = run(logic, store, record(topics.EVENTS_NORMAL, event(codec, "e1", "message")))
+    assert [entry["reason"] for entry in entries(codec, again)] == ["duplicate"]

@@ -19,6 +19,7 @@ from tests.agents.test_decide import (
     POLICY,
     T0,
     Store,
+    apart,
     destination,
     entries,
     event,
@@ -74,7 +75,7 @@ def known(logic: DecideLogic, codec: Codec) -> Store:
         normal(codec, "e2", send_at_ms=T0 + DAY),
     )
     assert store.due
-    assert {key[:1] for key in store.values} == {b"p", b"a", b"w"}
+    assert {key[:1] for key in store.values} == {b"p", b"w"}
     return store
 
 
@@ -241,3 +242,10 @@ def test_late_preferences_are_taken_out_of_their_compacted_topic(
     # Its own tombstone comes back to it, and is answered with nothing.
     result = run(logic, store, record(topics.PREFERENCES, None, 6))
     assert outputs(result, topics.PREFERENCES) == []
+
+
+def test_what_release_1_kept_apart_goes_too(logic: DecideLogic, codec: Codec) -> None:
+    store = known(logic, codec)
+    apart(store)
+    run(logic, store, erasure(codec))
+    assert not [key for key in store.values if key[1:] == ME.encode()]

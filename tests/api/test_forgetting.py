@@ -64,7 +64,7 @@ async def test_everything_goes_and_what_comes_late_is_refused(client: Client, wo
     await eventually(lambda: claims_in_state(world, recipient_id, 2))
     status, said = await run(world, "forget", recipient_id, "--verify")
     assert status == 1
-    assert "profile, activity, waiting" in said, said
+    assert "profile, moving" in said, said
     assert "claims, in partition" in said, said
 
     status, said = await run(world, "forget", recipient_id)

@@ -96,8 +96,8 @@ def test_a_laid_digest_is_due_when_it_should_be() -> None:
     lives = state.Lives(recipients=20, at_ms=AT_MS, digest_due_ms=due_ms)
     for life in state.templates(lives):
         parts = dict(life)
-        assert state_codec.due_of_waiting(parts[tables.WAITING]) == due_ms
-        (digest,) = state_codec.decode_waiting(parts[tables.WAITING]).digests
+        assert state_codec.due_of_moving(parts[tables.MOVING]) == due_ms
+        (digest,) = state_codec.decode_moving(parts[tables.MOVING])[1].digests
         assert digest.count == 2
         assert state_codec.decode_profile(parts[tables.PROFILE]).destinations[0].kind == "apns"
 
@@ -105,7 +105,7 @@ def test_a_laid_digest_is_due_when_it_should_be() -> None:
 def test_laid_lives_have_seen_their_events() -> None:
     lives = state.Lives(recipients=30, at_ms=AT_MS, events_each=3)
     for life in state.templates(lives):
-        activity = state_codec.decode_activity(dict(life)[tables.ACTIVITY])
+        activity, _ = state_codec.decode_moving(dict(life)[tables.MOVING])
         assert sum(len(entries) for _, entries in activity.seen) == 3 * 12
 
 

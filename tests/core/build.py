@@ -188,24 +188,22 @@ class Person:
         return [(d.event_id or "digest", d.channel) for d in self.deliveries]
 
 
-def encoded(state: RecipientState) -> tuple[bytes | None, bytes | None, bytes | None]:
+def encoded(state: RecipientState) -> tuple[bytes | None, bytes | None]:
     """The state as it is stored."""
     return (
         state_codec.encode_profile(state.profile),
-        state_codec.encode_activity(state.activity),
-        state_codec.encode_waiting(state.waiting),
+        state_codec.encode_moving(state.activity, state.waiting),
     )
 
 
 def restarted(state: RecipientState) -> RecipientState:
     """The state after it was stored and read back."""
-    profile, activity, waiting = encoded(state)
+    profile, moving = encoded(state)
     return RecipientState(
         state.recipient_id,
         state.partition,
         state_codec.decode_profile(profile),
-        state_codec.decode_activity(activity),
-        state_codec.decode_waiting(waiting),
+        *state_codec.decode_moving(moving),
     )
 
 

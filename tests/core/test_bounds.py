@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from streams.core import state_codec
-from streams.core.model import Destination, QuietWindow
+from streams.core.model import Activity, Destination, QuietWindow
 from streams.core.policy import Bounds, Category, DigestRule, LimitRule
 from streams.core.sizes import waiting_bytes
 from tests.core.build import DAY, HOUR, MAIL, MINUTE, PHONE, T0, Person, a_policy, encoded
@@ -40,7 +40,7 @@ def test_a_recipient_under_attack_stays_under_a_named_size() -> None:
         ana.cancels(f"c{number}")
         ana.answers(ana.deliveries[-1], "retry", retry_after_ms=HOUR)
         ana.hears("soft_bounced", destination_id=f"unknown-{number}")
-        waiting = state_codec.encode_waiting(ana.state.waiting) or b""
+        waiting = state_codec.encode_moving(Activity(), ana.state.waiting) or b""
         assert waiting_bytes(ana.state.waiting) <= bounds.waiting_bytes_max
         assert len(waiting) < KAFKA_RECORD_BYTES_MAX
     assert all(size < KAFKA_RECORD_BYTES_MAX for size in sizes(ana))
@@ -57,7 +57,7 @@ def test_weights_are_close_to_what_is_stored() -> None:
     ana = Person(a_policy(Category("message", digest=None)), PHONE)
     for number in range(100):
         ana.gets(f"e{number}", send_at_ms=T0 + HOUR, data={"title": "x" * 200, "who": "Ann"})
-    stored = len(state_codec.encode_waiting(ana.state.waiting) or b"")
+    stored = len(state_codec.encode_moving(Activity(), ana.state.waiting) or b"")
     assert 0.7 < stored / waiting_bytes(ana.state.waiting) < 1.3
 
 

@@ -34,7 +34,7 @@ STORED = json.loads((Path(__file__).parent / "data" / "state_v1.json").read_text
 DECODERS: dict[str, Any] = {
     "profile": state_codec.decode_profile,
     "activity": state_codec.decode_activity,
-    "waiting": state_codec.decode_waiting,
+    "waiting": lambda value: state_codec.decode_moving(value)[1],
 }
 
 
@@ -85,29 +85,52 @@ def test_fields_that_a_newer_release_added_do_not_hinder() -> None:
 
 def test_nothing_to_keep_is_no_record() -> None:
     assert state_codec.encode_profile(Profile()) is None
-    assert state_codec.encode_activity(Activity()) is None
-    assert state_codec.encode_waiting(Waiting()) is None
+    assert state_codec.encode_moving(Activity(), Waiting()) is None
     assert state_codec.decode_profile(None) == Profile()
     assert state_codec.decode_activity(None) == Activity()
-    assert state_codec.decode_waiting(None) == Waiting()
+    assert state_codec.decode_moving(None) == (Activity(), Waiting())
 
 
 def test_the_due_time_stands_in_front() -> None:
     told = Notification("n", "message", "normal", T0, T0, T0 + 9, {})
     later, sooner = (Held(told, T0 + ms, "scheduled", T0) for ms in (7, 3))
     waiting = Waiting(held=(later, sooner))
-    value = state_codec.encode_waiting(waiting)
+    value = state_codec.encode_moving(Activity(), waiting)
     assert value is not None
     assert value[:8] == (T0 + 3).to_bytes(8)
-    assert state_codec.due_of_waiting(value) == T0 + 3
-    only_marks = state_codec.encode_waiting(Waiting(lookbacks={"a|b": T0}))
-    assert state_codec.due_of_waiting(only_marks) is None
-    assert state_codec.due_of_waiting(None) is None
+    assert state_codec.due_of_moving(value) == T0 + 3
+    only_marks = state_codec.encode_moving(Activity(), Waiting(lookbacks={"a|b": T0}))
+    assert state_codec.due_of_moving(only_marks) is None
+    assert state_codec.due_of_moving(None) is None
 
 
 def test_damage_is_an_error_of_its_own() -> None:
     with pytest.raises(msgspec.DecodeError):
         state_codec.decode_profile(b"\xc1")
+
+
+@pytest.mark.parametrize("length", [*range(60), -1])
+def test_damage_of_what_moves_is_an_error_of_its_own(length: int) -> None:
+    value = state_codec.encode_moving(Activity(seen=((1, b"x" * 60),)), Waiting(newest={"a": 1}))
+    assert value is not None
+    with pytest.raises(msgspec.DecodeError):
+        state_codec.decode_moving(value[:length])
+
+
+def test_both_parts_come_back_with_the_due_time_in_front() -> None:
+    activity = Activity(seen=((T0, b"x" * 12),), sent={"like": (T0,)})
+    for waiting in (Waiting(), everything_waits(T0 + 4, T0 + 3, T0 + 2, T0 + 1)):
+        value = state_codec.encode_moving(activity, waiting)
+        assert value is not None
+        assert state_codec.has_activity(value)
+        assert state_codec.decode_moving(value) == (activity, waiting)
+        assert state_codec.due_of_moving(value) == state_codec.next_due_ms(waiting)
+
+
+def test_what_release_1_stored_has_its_activity_elsewhere() -> None:
+    assert not state_codec.has_activity(stored("waiting"))
+    assert not state_codec.has_activity(None)
+    assert state_codec.decode_moving(stored("waiting"))[0] == Activity()
 
 
 def test_an_untouched_part_is_the_same_object() -> None:
@@ -154,6 +177,6 @@ def test_the_latest_time_there_is_can_be_waited_for() -> None:
     for due_ms in (0, 1, (1 << 62) + 1, (1 << 63) - 1):
         waiting = Waiting(held=everything_waits(due_ms, 0, 0, 0).held[:1])
         assert state_codec.next_due_ms(waiting) == due_ms
-        value = state_codec.encode_waiting(waiting)
+        value = state_codec.encode_moving(Activity(), waiting)
         assert value is not None
-        assert state_codec.due_of_waiting(value) == due_ms
+        assert state_codec.due_of_moving(value) == due_ms

@@ -16,7 +16,7 @@ told = Profile(destinations=(Destination("d", "apns", "token", 1),))
 rules = policy.Policy("v", {"like": policy.Category("like", channels=("push",))})
 event = EventInput(Event("e", "ana", "like", 5), Source("events.normal", 0, 7, 9))
 made = decide.decide(RecipientState("ana", 0, told), event, 10, rules)
-kept = state_codec.encode_activity(made.state.activity)
+kept = state_codec.encode_moving(made.state.activity, made.state.waiting)
 print(decide.__file__.rpartition(".")[2], kept.hex(), made.deliveries, made.entries)
 """
 

@@ -15,16 +15,29 @@ import msgspec
 from streams.core import state_codec
 
 NEW_FIELD = "written by a later release"
-DUE_BYTES = 8
 
 
-def _with_new_field(encode: Callable[[Any], bytes | None], before: int) -> Any:
-    def encode_more(part: Any) -> bytes | None:
-        value = encode(part)
+def _with_more(part: bytes) -> bytes:
+    return msgspec.msgpack.encode([*msgspec.msgpack.decode(part), NEW_FIELD])
+
+
+def _profile(encode: Callable[[Any], bytes | None]) -> Any:
+    def encode_more(profile: Any) -> bytes | None:
+        value = encode(profile)
+        return None if value is None else _with_more(value)
+
+    return encode_more
+
+
+def _moving(encode: Callable[[Any, Any], bytes | None]) -> Any:
+    def encode_more(activity: Any, waiting: Any) -> bytes | None:
+        value = encode(activity, waiting)
         if value is None:
             return None
-        fields = msgspec.msgpack.decode(value[before:])
-        return value[:before] + msgspec.msgpack.encode([*fields, NEW_FIELD])
+        head = state_codec.DUE_BYTES + 1
+        split = state_codec.HEAD_BYTES + int.from_bytes(value[head : state_codec.HEAD_BYTES])
+        first = _with_more(value[state_codec.HEAD_BYTES : split])
+        return value[:head] + len(first).to_bytes(4) + first + _with_more(value[split:])
 
     return encode_more
 
@@ -33,10 +46,8 @@ def main() -> None:
     """The command line of the later release."""
     from streams.cli import main as flowstate
 
-    for name, before in (("profile", 0), ("activity", 0), ("waiting", DUE_BYTES)):
-        function = f"encode_{name}"
-        encode = getattr(state_codec, function)
-        setattr(state_codec, function, _with_new_field(encode, before))
+    state_codec.encode_profile = _profile(state_codec.encode_profile)
+    state_codec.encode_moving = _moving(state_codec.encode_moving)
     flowstate(args=sys.argv[2:], prog_name="flowstate")
 
 

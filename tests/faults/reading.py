@@ -8,9 +8,9 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
 from streams import topics
-from streams.core.state_codec import due_of_waiting
+from streams.core.state_codec import due_of_moving
 from streams.simulation.evidence import Evidence
-from streams.tables import WAITING
+from streams.tables import MOVING
 
 
 async def everything(bootstrap: str, partitions: int) -> dict[tuple[str, int], list[Any]]:
@@ -74,7 +74,7 @@ def will_wake(evidence: Evidence, soon_ms: int) -> bool:
     """Whether a timer will fire soon: an escalation, say, of what has been delivered already."""
     latest: dict[bytes, bytes | None] = {}
     for change in evidence.of((topics.STATE_CHANGELOG,)):
-        if change.key.startswith(WAITING):
+        if change.key.startswith(MOVING):
             latest[change.key] = change.value
-    dues = (due_of_waiting(value) for value in latest.values())
+    dues = (due_of_moving(value) for value in latest.values())
     return any(due_ms is not None and due_ms < soon_ms for due_ms in dues)

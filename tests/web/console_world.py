@@ -116,8 +116,7 @@ class View:
         name = state.recipient_id.encode()
         for kind, value in (
             (tables.PROFILE, state_codec.encode_profile(state.profile)),
-            (tables.ACTIVITY, state_codec.encode_activity(state.activity)),
-            (tables.WAITING, state_codec.encode_waiting(state.waiting)),
+            (tables.MOVING, state_codec.encode_moving(state.activity, state.waiting)),
         ):
             if value is not None:
                 self.values[kind + name] = value

@@ -396,7 +396,7 @@ async def test_wrong_keys_are_refused_and_their_number_is_limited(
 async def test_addresses_and_bodies_are_masked_without_reveal(
     closed: ConsoleWorld, session: aiohttp.ClientSession
 ) -> None:
-    paths = ("/recipients/ann", "/tables/state?key=ann", "/tables/state?key=ann&kind=waiting")
+    paths = ("/recipients/ann", "/tables/state?key=ann", "/tables/state?key=ann&kind=moving")
     for path in paths:
         for kind in ("html", "json", "csv"):
             url = f"{closed.url}{path}{'&' if '?' in path else '?'}format={kind}"

@@ -22,12 +22,12 @@ from streams.web.table_view import KINDS, TableRow
 LIMIT_MAX = 100
 KIND_DOCS = {
     "profile": "preferences, destinations, suppressions",
-    "activity": "event ids seen, times of sends",
-    "waiting": "held, digests, retries, escalations",
+    "moving": "event ids seen, times of sends; held, digests, retries, escalations",
+    "activity": "the first two, of who had no event since a release that kept them apart",
     "claim": "who an address belongs to",
     "fence": "input positions, clock and policy of the last batch",
 }
-BY_RECIPIENT = frozenset({"profile", "activity", "waiting"})
+BY_RECIPIENT = frozenset({"profile", "moving", "activity"})
 """Kinds whose keys are recipients, so that a whole key has one partition."""
 PARAMETERS = (
     Parameter("kind", "query", f"Kind of key: {', '.join(KINDS)}."),
