@@ -85,6 +85,11 @@ def has_activity(value: bytes | None) -> bool:
     return value is not None and len(value) > HEAD_BYTES and value[DUE_BYTES] == TOGETHER
 
 
+def waiting_at(value: bytes) -> int:
+    """Where ``Waiting`` begins in a value that has an activity, which begins at ``HEAD_BYTES``."""
+    return HEAD_BYTES + int.from_bytes(value[DUE_BYTES + 1 : HEAD_BYTES])
+
+
 def decode_moving(value: bytes | None) -> tuple[Activity, Waiting]:
     """Both; an empty ``Activity`` where there is none in it. Raises ``msgspec.DecodeError``."""
     if value is None:
@@ -94,7 +99,7 @@ def decode_moving(value: bytes | None) -> tuple[Activity, Waiting]:
         raise msgspec.DecodeError(f"{len(value)} bytes are no state")
     if not has_activity(value):
         return EMPTY_ACTIVITY, _waiting.decode(view[DUE_BYTES:])
-    split = HEAD_BYTES + int.from_bytes(value[DUE_BYTES + 1 : HEAD_BYTES])
+    split = waiting_at(value)
     return _activity.decode(view[HEAD_BYTES:split]), _waiting.decode(view[split:])
 
 

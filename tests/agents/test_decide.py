@@ -124,6 +124,18 @@ def run(
     return result
 
 
+def gathering(logic: DecideLogic, codec: Codec) -> Store:
+    """A store in which ME has an address, and a like that gathers."""
+    store = Store()
+    run(
+        logic,
+        store,
+        record(topics.DESTINATIONS, destination(codec)),
+        record(topics.EVENTS_NORMAL, event(codec, "e1", "like")),
+    )
+    return store
+
+
 def outputs(result: Result, topic: str) -> list[Any]:
     return [output for output in result.outputs if output.topic == topic]
 
@@ -285,13 +297,7 @@ def test_a_device_that_changes_hands_is_taken_from_its_first_owner(
 def test_a_digest_is_due_and_released_and_the_index_stays_true(
     logic: DecideLogic, codec: Codec
 ) -> None:
-    store = Store()
-    run(
-        logic,
-        store,
-        record(topics.DESTINATIONS, destination(codec)),
-        record(topics.EVENTS_NORMAL, event(codec, "e1", "like")),
-    )
+    store = gathering(logic, codec)
     due = sorted(store.due)
     assert due == [(T0 + 60_000, ME.encode())]
     assert not logic.wake(1, [], T0 + 60_000, store, False).outputs
@@ -304,26 +310,14 @@ def test_a_digest_is_due_and_released_and_the_index_stays_true(
 def test_a_stale_due_entry_is_removed_and_the_true_one_kept(
     logic: DecideLogic, codec: Codec
 ) -> None:
-    store = Store()
-    run(
-        logic,
-        store,
-        record(topics.DESTINATIONS, destination(codec)),
-        record(topics.EVENTS_NORMAL, event(codec, "e1", "like")),
-    )
+    store = gathering(logic, codec)
     store.due.add((T0 + 1, ME.encode()))
     store.apply(logic.wake(1, [(T0 + 1, ME.encode())], T0 + 2, store, False))
     assert sorted(store.due) == [(T0 + 60_000, ME.encode())]
 
 
 def test_restore_finds_the_due_entry_in_the_stored_part(logic: DecideLogic, codec: Codec) -> None:
-    store = Store()
-    run(
-        logic,
-        store,
-        record(topics.DESTINATIONS, destination(codec)),
-        record(topics.EVENTS_NORMAL, event(codec, "e1", "like")),
-    )
+    store = gathering(logic, codec)
     key = tables.MOVING + ME.encode()
     assert logic.due_of(key, store.values[key]) == Due(ME.encode(), None, T0 + 60_000)
     assert logic.due_of(key, None) == Due(ME.encode(), None, None)
@@ -456,22 +450,15 @@ def test_a_claim_takes_the_address_it_is_about_and_no_newer_one(
 def apart(store: Store) -> None:
     """Stores what moves as release 1 did: ``Activity`` under a key of its own."""
     value = store.values[tables.MOVING + ME.encode()]
-    head = state_codec.DUE_BYTES + 1
-    split = state_codec.HEAD_BYTES + int.from_bytes(value[head : state_codec.HEAD_BYTES])
+    split = state_codec.waiting_at(value)
     store.values[tables.ACTIVITY + ME.encode()] = value[state_codec.HEAD_BYTES : split]
-    store.values[tables.MOVING + ME.encode()] = value[: head - 1] + value[split:]
+    store.values[tables.MOVING + ME.encode()] = value[: state_codec.DUE_BYTES] + value[split:]
 
 
 def test_an_activity_that_release_1_kept_apart_is_known_and_joined(
     logic: DecideLogic, codec: Codec
 ) -> None:
-    store = Store()
-    run(
-        logic,
-        store,
-        record(topics.DESTINATIONS, destination(codec)),
-        record(topics.EVENTS_NORMAL, event(codec, "e1", "like")),
-    )
+    store = gathering(logic, codec)
     together = dict(store.values)
     apart(store)
     assert not state_codec.has_activity(store.values[tables.MOVING + ME.encode()])

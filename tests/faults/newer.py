@@ -35,7 +35,7 @@ def _moving(encode: Callable[[Any, Any], bytes | None]) -> Any:
         if value is None:
             return None
         head = state_codec.DUE_BYTES + 1
-        split = state_codec.HEAD_BYTES + int.from_bytes(value[head : state_codec.HEAD_BYTES])
+        split = state_codec.waiting_at(value)
         first = _with_more(value[state_codec.HEAD_BYTES : split])
         return value[:head] + len(first).to_bytes(4) + first + _with_more(value[split:])
 
