@@ -9,7 +9,8 @@ Keys of the state are the logic's. The store keeps two kinds of its own, never c
 
 Invariants: a database is opened by name and closed by name; ``close`` releases its lock before it
 returns (no iterator outlives the method that made it: RocksDB keeps the lock for it); damage is
-remembered on disk, so that the next start begins from nothing instead of trusting what is left.
+remembered on disk, so that the next start begins from nothing instead of trusting what is left;
+no entry of the due index lies before ``_due_from``.
 """
 
 from __future__ import annotations
@@ -98,6 +99,9 @@ class PartitionStore:
         self.folder = folder
         self._memory = memory
         self._db: Any = None
+        self._due_from = DUE_PREFIX
+        """Where looking for what is due begins. RocksDB steps over every entry that was deleted
+        since its files were last rewritten, and what fired was all at the front."""
 
     # -- life
 
@@ -123,6 +127,7 @@ class PartitionStore:
 
     def _open(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
+        self._due_from = DUE_PREFIX
         self._db = Rdict(str(self.folder), self._memory.options())
 
     @property
@@ -174,12 +179,16 @@ class PartitionStore:
 
     def due_until(self, now_ms: int, limit: int) -> list[tuple[int, bytes]]:
         """(due_ms, owner) of what is due by ``now_ms``, oldest first."""
-        pairs = self._range(DUE_PREFIX, due_key(now_ms + 1, b""), limit)
+        end = due_key(now_ms + 1, b"")
+        if end <= self._due_from:
+            return []
+        pairs = self._range(self._due_from, end, limit)
+        self._due_from = pairs[0][0] if pairs else end
         return [(int.from_bytes(key[1:9], "big"), key[DUE_KEY_BYTES:]) for key, _ in pairs]
 
     def first_due_ms(self) -> int | None:
         """The earliest due time, if any."""
-        pairs = self._range(DUE_PREFIX, None, 1)
+        pairs = self._range(self._due_from, None, 1)
         return int.from_bytes(pairs[0][0][1:9], "big") if pairs else None
 
     def _range(self, start: bytes, end: bytes | None, limit: int) -> list[tuple[bytes, bytes]]:
@@ -219,7 +228,9 @@ class PartitionStore:
             if entry.old_ms is not None:
                 batch.delete(due_key(entry.old_ms, entry.owner))
             if entry.new_ms is not None:
-                batch.put(due_key(entry.new_ms, entry.owner), b"")
+                key = due_key(entry.new_ms, entry.owner)
+                self._due_from = min(self._due_from, key)
+                batch.put(key, b"")
         batch.put(FOLLOWED_KEY, _followed_encoder.encode(followed))
         try:
             self._db.write(batch)

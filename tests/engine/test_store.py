@@ -1,16 +1,24 @@
 """The local store: atomic writes, the due index, damage, and a lock that is really given back."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from streams.engine.api import Due
 from streams.engine.store import (
     DAMAGED,
+    DUE_PREFIX,
     Followed,
     PartitionStore,
     SharedMemory,
     StoreDamaged,
+    due_key,
 )
 
 TOPIC = "changelog"
@@ -80,6 +88,69 @@ def test_due_times_are_found_oldest_first_up_to_now(store: PartitionStore) -> No
 def test_a_due_time_that_is_taken_out_and_put_back_stays(store: PartitionStore) -> None:
     store.write([], [Due(b"a", 100, None), Due(b"a", None, 100)], Followed(TOPIC, 1))
     assert store.due_until(100, 10) == [(100, b"a")]
+
+
+@contextmanager
+def new_store() -> Iterator[PartitionStore]:
+    with TemporaryDirectory() as folder:
+        store = PartitionStore(Path(folder) / "partition", SharedMemory(4 << 20, 4 << 20))
+        store.open()
+        yield store
+        store.close()
+
+
+OWNERS = st.sampled_from([b"a", b"b", b"c"])
+MOMENTS = st.integers(0, 9)
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.just("moves"), OWNERS, st.none() | MOMENTS),
+            st.tuples(st.just("look"), MOMENTS, st.integers(1, 3)),
+            st.tuples(st.just("fire"), MOMENTS, st.integers(1, 3)),
+            st.tuples(st.just("opened again"), st.none(), st.none()),
+        ),
+        max_size=30,
+    )
+)
+def test_whatever_moves_or_fires_what_is_due_is_found(steps: list[tuple[Any, Any, Any]]) -> None:
+    """Also when the clock goes back, and what is new is due before all that was."""
+    due: dict[bytes, int] = {}
+    with new_store() as store:
+        for what, one, other in steps:
+            changes = []
+            if what == "moves":
+                changes = [Due(one, due.pop(one, None), other)]
+                if other is not None:
+                    due[one] = other
+            elif what == "opened again":
+                store.close()
+                store.open()
+            else:
+                there = sorted((at, owner) for owner, at in due.items() if at <= one)[:other]
+                assert store.due_until(one, other) == there
+                if what == "fire":
+                    changes = [Due(owner, due.pop(owner), None) for _, owner in there]
+            store.write([], changes, Followed(TOPIC, 1))
+
+
+def test_what_fired_is_not_stepped_over_at_the_next_look(
+    store: PartitionStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look at nothing after a million digests closed took 10 ms of every partition's tick."""
+    everyone = [b"%06d" % n for n in range(100)]
+    store.write([], [Due(owner, None, 100) for owner in everyone], Followed(TOPIC, 1))
+    store.write([], [Due(owner, 100, None) for owner in everyone], Followed(TOPIC, 2))
+    began: list[bytes] = []
+
+    def look(start: bytes, end: bytes | None, limit: int) -> list[tuple[bytes, bytes]]:
+        began.append(start)
+        return []
+
+    monkeypatch.setattr(store, "_range", look)
+    assert store.due_until(200, 1) == store.due_until(300, 1) == []
+    assert began == [DUE_PREFIX, due_key(201, b"")]
 
 
 def test_the_due_index_is_no_part_of_a_scan_of_the_state(store: PartitionStore) -> None:
