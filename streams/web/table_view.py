@@ -8,6 +8,7 @@ Pure but for the reads of the view. Invariant: one look reads at most ``ROWS_MAX
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -21,14 +22,6 @@ from streams.engine.api import StateView
 
 ROWS_MAX = 200
 VALUE_BYTES_MAX = 65_536
-KINDS: dict[str, bytes] = {
-    "profile": tables.PROFILE,
-    "moving": tables.MOVING,
-    "activity": tables.ACTIVITY,
-    "claim": tables.CLAIM,
-    "fence": tables.FENCE,
-}
-"""Kind of key -> how its keys begin."""
 
 
 class TableRow(msgspec.Struct, frozen=True):
@@ -64,20 +57,21 @@ def table_page(
     limit: int,
 ) -> TablePage:
     """A page. Raises ``ValueError`` for a kind or cursor that is none."""
-    if kind not in KINDS:
+    found = KINDS.get(kind)
+    if found is None:
         raise ValueError(f"there is no kind {kind!r}; choose one of {', '.join(KINDS)}")
-    start = KINDS[kind] + prefix.encode()
+    start = found.prefix + prefix.encode()
     cursor = bytes.fromhex(after) if after else None
     limit = max(1, min(limit, ROWS_MAX))
     pairs = list(view.scan(start, cursor, limit + 1))
-    rows = [_row(codec, kind, key, value) for key, value in pairs[:limit]]
+    rows = [_row(codec, found, key, value) for key, value in pairs[:limit]]
     return TablePage(partition, rows, pairs[limit - 1][0].hex() if len(pairs) > limit else None)
 
 
-def _row(codec: Codec, kind: str, key: bytes, value: bytes) -> TableRow:
+def _row(codec: Codec, kind: Kind, key: bytes, value: bytes) -> TableRow:
     decoded, error = None, ""
     try:
-        decoded = _decode(codec, kind, value)
+        decoded = _readable(kind.decode(codec, value))
     except Exception as failure:
         # Whatever is wrong with one value, the others of the page are shown.
         error = f"{type(failure).__name__}: {failure}"
@@ -91,28 +85,17 @@ def _row(codec: Codec, kind: str, key: bytes, value: bytes) -> TableRow:
     )
 
 
-def _name(kind: str, key: bytes) -> str:
-    if kind == "fence":
-        return "fence"
-    rest = key[len(KINDS[kind]) :]
+def _name(kind: Kind, key: bytes) -> str:
+    rest = key[len(kind.prefix) :] or key.lstrip(b"\0")
     try:
         return rest.decode()
     except UnicodeDecodeError:
         return rest.hex()
 
 
-def _decode(codec: Codec, kind: str, value: bytes) -> Any:
-    if kind == "profile":
-        return struct_to_dict(state_codec.decode_profile(value))
-    if kind == "activity":
-        return _readable(struct_to_dict(state_codec.decode_activity(value)))
-    if kind == "moving":
-        activity, waiting = state_codec.decode_moving(value)
-        parts = {"activity": struct_to_dict(activity), "waiting": struct_to_dict(waiting)}
-        return _readable(parts)
-    if kind == "fence":
-        return struct_to_dict(fence.decode(value))
-    return struct_to_dict(codec.decode_claim(value))
+def _moving(value: bytes) -> Any:
+    activity, waiting = state_codec.decode_moving(value)
+    return {"activity": struct_to_dict(activity), "waiting": struct_to_dict(waiting)}
 
 
 def _readable(value: Any) -> Any:
@@ -124,3 +107,32 @@ def _readable(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_readable(item) for item in value]
     return value
+
+
+class Kind(msgspec.Struct, frozen=True):
+    """One kind of key."""
+
+    prefix: bytes
+    """How its keys begin."""
+    by_recipient: bool
+    """The rest of the key is a recipient, so that a whole key has one partition."""
+    decode: Callable[[Codec, bytes], Any]
+
+
+KINDS = {
+    "profile": Kind(
+        tables.PROFILE, True, lambda _, value: struct_to_dict(state_codec.decode_profile(value))
+    ),
+    "moving": Kind(tables.MOVING, True, lambda _, value: _moving(value)),
+    "activity": Kind(
+        tables.ACTIVITY, True, lambda _, value: struct_to_dict(state_codec.decode_activity(value))
+    ),
+    "claim": Kind(
+        tables.CLAIM, False, lambda codec, value: struct_to_dict(codec.decode_claim(value))
+    ),
+    "forgotten": Kind(
+        tables.FORGOTTEN, False, lambda _, value: {"since_ms": int.from_bytes(value)}
+    ),
+    "fence": Kind(tables.FENCE, False, lambda _, value: struct_to_dict(fence.decode(value))),
+}
+"""Every kind of key in the table, by the name that people ask for it with."""

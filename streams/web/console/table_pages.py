@@ -20,15 +20,6 @@ from streams.web.console.page import Page, Visit
 from streams.web.table_view import KINDS, TableRow
 
 LIMIT_MAX = 100
-KIND_DOCS = {
-    "profile": "preferences, destinations, suppressions",
-    "moving": "event ids seen, times of sends; held, digests, retries, escalations",
-    "activity": "the first two, of who had no event since a release that kept them apart",
-    "claim": "who an address belongs to",
-    "fence": "input positions, clock and policy of the last batch",
-}
-BY_RECIPIENT = frozenset({"profile", "moving", "activity"})
-"""Kinds whose keys are recipients, so that a whole key has one partition."""
 PARAMETERS = (
     Parameter("kind", "query", f"Kind of key: {', '.join(KINDS)}."),
     Parameter("key", "query", "A whole key: a recipient."),
@@ -66,6 +57,10 @@ class BrowseDocument(msgspec.Struct, frozen=True, kw_only=True):
 
     table: TableDocument
     kind: str
+    kinds: list[str]
+    """All that there are."""
+    by_recipient: bool
+    """Keys of this kind are recipients."""
     key: str
     prefix: str
     partition: int | None
@@ -130,24 +125,27 @@ class TablePages:
         kind = visit.text("kind", "profile")
         if kind not in KINDS:
             raise refuse("invalid", f"kind must be one of {', '.join(KINDS)}.")
+        by_recipient = KINDS[kind].by_recipient
         key, prefix = visit.request.query.get("key", ""), visit.request.query.get("prefix", "")
         limit = visit.whole("limit", min(20, self._rows_max), 1, LIMIT_MAX)
         number = visit.text("partition")
         first, after = _cursor(visit.text("cursor"))
         places = [visit.whole("partition", 0, 0, self._asking.partitions - 1)] if number else (
-            [self._asking.partition(key)] if key and kind in BY_RECIPIENT
+            [self._asking.partition(key)] if key and by_recipient
             else list(range(first, self._asking.partitions))
         )  # fmt: skip
-        if kind in BY_RECIPIENT and key:
+        if by_recipient and key:
             await self._asking.note(visit, f"table {kind}", key)
         got, cursor, missing = await self._gather(kind, key or prefix, places, after, limit)
         if key:
             got, cursor = [one for one in got if one.row.key == key], None
-        elif kind in BY_RECIPIENT:
+        elif by_recipient:
             await self._asking.note_all(visit, f"table {kind}", (one.row.key for one in got))
         return BrowseDocument(
             table=_described(found[0]),
             kind=kind,
+            kinds=list(KINDS),
+            by_recipient=by_recipient,
             key=key,
             prefix=prefix,
             partition=places[0] if number else None,
