@@ -1,13 +1,14 @@
 """Digests of everyone, due at the same instant: how fast they close, and how late the last are.
 
-The open digests are laid into the changelog, restored by one decide worker, and fall due while it
-waits for them. Lateness is from the due time to the moment Kafka took the digest's delivery.
+The open digests are laid into the changelog, restored by the decide workers, and fall due while
+these wait for them. Lateness is from the due time to the moment Kafka took the digest's delivery.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 
 from benchmarks.delivering import percentile
 from benchmarks.load import read_messages
@@ -30,9 +31,11 @@ LAY_PER_S, RESTORE_PER_S = 40_000, 20_000
 """Recipients a second that a slow machine lays and restores: it must be done before they are due.
 """
 SPARE_MS = 30_000
+WORKERS = 2
+"""Of decide: one would leave the second core idle."""
 
 
-async def all_closed(stand: Stand, worker: Worker, recipients: int) -> None:
+async def all_closed(stand: Stand, deciding: Sequence[Worker], recipients: int) -> None:
     """Waits until there is a delivery for everyone."""
     moved_at, before = time.monotonic(), -1
     while True:
@@ -40,7 +43,8 @@ async def all_closed(stand: Stand, worker: Worker, recipients: int) -> None:
         there = sum(ends.values())
         if there >= recipients:
             return
-        worker.check()
+        for worker in deciding:
+            worker.check()
         if there != before:
             moved_at, before = time.monotonic(), there
         elif time.monotonic() - moved_at > STALLED_S_MAX:
@@ -57,21 +61,22 @@ async def measure(options: Options) -> Figures:
         say(f"{recipients:,} digests, due in {ahead_ms / 1000:.0f} s")
         lives = Lives(recipients=recipients, at_ms=due_ms - 86_400_000, digest_due_ms=due_ms)
         await asyncio.to_thread(lay, stand.bootstrap, stand.partitions, lives)
-        worker = stand.role("decide")
-        await worker.ready()
+        names = [f"decide-{number}" for number in range(options.workers or WORKERS)]
+        deciding = [stand.role("decide", name) for name in names]
+        await asyncio.gather(*(worker.ready() for worker in deciding))
         spare_ms = due_ms - now_ms()
         if spare_ms < 0:
-            raise RuntimeError(f"the worker was ready {-spare_ms} ms after the digests were due")
+            raise RuntimeError(f"the workers were ready {-spare_ms} ms after the digests were due")
         await asyncio.sleep(spare_ms / 1000)
-        cpu = worker.cpu_s()
-        with Recording(options, worker, "timers"):
-            await all_closed(stand, worker, recipients)
-        cpu = worker.cpu_s() - cpu
+        cpu = sum(worker.cpu_s() for worker in deciding)
+        with Recording(options, deciding[0], "timers"):
+            await all_closed(stand, deciding, recipients)
+        cpu = sum(worker.cpu_s() for worker in deciding) - cpu
         late = sorted(
             message.timestamp()[1] - due_ms
             for message in read_messages(stand.bootstrap, DELIVERIES)
         )
-        await worker.stop()
+        await asyncio.gather(*(worker.stop() for worker in deciding))
     return {
         "closes_per_second": len(late) * 1000 / max(1, late[-1]),
         "lateness_first_ms": late[0],
