@@ -5,7 +5,8 @@ ends of the control topics are looked up and everything before them is taken, so
 that was acknowledged before an event was sent is always decided before that event. Then every
 event lane in order, each up to its own cap, in the same batch; a lane with ``at_once_max`` only
 while this partition has a place. So critical waits for its own partition's batch and a few others,
-not for a round of all partitions; and nobody is starved.
+not for a round of all partitions; and nobody is starved. While urgent events come, a lane with a
+``rest_share`` leaves them time between its batches.
 
 Invariants: what is returned as covered is exactly the records returned, with the transaction
 markers behind them; records that were fetched and not returned yet are not covered by anything.
@@ -14,6 +15,7 @@ markers behind them; records that were fetched and not returned yet are not cove
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
 
 import msgspec
@@ -24,6 +26,8 @@ from streams.engine.roles import Lane
 
 WAIT_S = 0.1
 """How long to wait for records that are known to be there before asking whether to stop."""
+URGENT_S = 1.0
+"""So long after an urgent event more of them are expected; no turn rests for longer."""
 
 
 class Taken(msgspec.Struct):
@@ -31,26 +35,40 @@ class Taken(msgspec.Struct):
 
     records: list[Record] = []
     positions: dict[str, int] = {}
+    is_full: bool = False
+    """A lane gave as much as it may: there is a backlog."""
 
     def extend(self, other: Taken) -> None:
         """Adds what was taken after this."""
         self.records += other.records
         self.positions.update(other.positions)
+        self.is_full = self.is_full or other.is_full
 
 
 class Turns:
     """Lets a few partitions at a time into a lane with ``at_once_max``, first come first served."""
 
-    def __init__(self, at_once_max: int) -> None:
+    def __init__(self, at_once_max: int, rest_share: float = 0.0) -> None:
+        """``rest_share``: see ``Lane``."""
         self._slots = asyncio.Semaphore(at_once_max)
+        self._rest_share = rest_share
+        self._urgent_at = -URGENT_S
 
     async def wait(self) -> None:
         """Returns when it is this caller's turn."""
         await self._slots.acquire()
 
-    def done(self) -> None:
-        """Gives the turn to the next."""
-        self._slots.release()
+    def note_urgent(self) -> None:
+        """Urgent events were taken, by whichever partition."""
+        self._urgent_at = time.monotonic()
+
+    def done(self, took_s: float = 0.0) -> None:
+        """Gives the turn to the next, after a batch that took so long."""
+        rest_s = min(took_s * self._rest_share, URGENT_S)
+        if rest_s > 0 and time.monotonic() - self._urgent_at < URGENT_S:
+            asyncio.get_running_loop().call_later(rest_s, self._slots.release)
+        else:
+            self._slots.release()
 
 
 class Place:
@@ -80,18 +98,17 @@ class Place:
         if self.waiting is None and self._context.at_hand(self._lane.topics):
             self.waiting = asyncio.create_task(self._turns.wait(), name="turn")
 
-    def give_up(self) -> None:
-        """Gives the turn to the next, if this partition has it."""
+    def give_up(self, took_s: float = 0.0) -> None:
+        """Gives the turn to the next, if this partition has it, after a batch that took so long."""
         if self.waiting is not None and self.waiting.done():
             self.waiting = None
             self._used = False
-            self._turns.done()
+            self._turns.done(took_s)
 
-    def batch_done(self) -> None:
+    def batch_done(self, took_s: float) -> None:
         """Gives a turn up that was used; one that came since then is for the next batch."""
         if self._used:
-            self.give_up()
-        self.queue()
+            self.give_up(took_s)
 
     async def leave(self) -> None:
         """Gives the turn up, or the place in the queue."""
@@ -113,6 +130,7 @@ def take_lane(context: Context, lane: Lane, records_max: int | None = None) -> T
         if records:
             taken.records += records
             taken.positions[topic] = context.position(topic)
+    taken.is_full = len(taken.records) >= cap
     return taken
 
 
@@ -175,9 +193,12 @@ class WallOrder:
             (lane, Place(context, lane, turns[lane.name]) if lane.name in turns else None)
             for lane in events
         ]
+        self._turns = tuple(turns.values())
         self._places = [place for _, place in self._lanes if place is not None]
         self._topics = (*control.topics, *(topic for lane in events for topic in lane.topics))
         self._held = Taken()
+        self._is_full = False
+        """There was more than the batch that was returned last could take."""
         self._until: dict[str, int] | None = None
         self.caught_up = False
         """Whether the control topics were drained once since the start."""
@@ -195,6 +216,7 @@ class WallOrder:
         if self._held.records:
             return await self._take_control()
         taken = self._control.take_at_hand()
+        self._is_full = taken.is_full
         if not taken.records:
             await self._wait(timeout_s)
         return taken
@@ -209,12 +231,17 @@ class WallOrder:
             self.caught_up = True
             held, self._held = self._held, Taken()
             taken.extend(held)
+        self._is_full = taken.is_full
         return taken
 
     def _take_events(self) -> Taken:
         taken = Taken()
         for lane, place in self._lanes:
-            taken.extend(take_lane(self._context, lane) if place is None else place.take())
+            more = take_lane(self._context, lane) if place is None else place.take()
+            if more.records and lane.urgent:
+                for turns in self._turns:
+                    turns.note_urgent()
+            taken.extend(more)
         return taken
 
     # -- turns
@@ -224,10 +251,19 @@ class WallOrder:
         for place in self._places:
             place.give_up()
 
-    def batch_done(self) -> None:
-        """The batch that was returned last is durable: somebody else may have the turn."""
+    async def batch_done(self, took_s: float = 0.0) -> None:
+        """The batch that was returned last is durable: somebody else may have the turn.
+
+        ``took_s``: how long it took. Returns when the next may begin: records gather meanwhile,
+        because a transaction costs as much for one of them as for a hundred.
+        """
         for place in self._places:
-            place.batch_done()
+            place.batch_done(took_s)
+        settings = self._context.settings
+        rest_s = min(took_s * settings.rest_share, settings.rest_ms_max / 1000)
+        await asyncio.sleep(0.0 if self._is_full else rest_s)
+        for place in self._places:
+            place.queue()
 
     async def stop(self) -> None:
         """Gives up the turns, and what is held."""

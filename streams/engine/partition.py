@@ -129,8 +129,9 @@ class StatefulRunner:
                 left = next_tick - time.monotonic()
                 taken = await self._order.take(max(0.0, left))
                 if taken.records and not self._stopping.is_set():
+                    began = time.monotonic()
                     await self._decide(taken)
-                    self._order.batch_done()
+                    await self._order.batch_done(time.monotonic() - began)
                 if self._stream_time or time.monotonic() >= next_tick:
                     next_tick = time.monotonic() + tick_s
                     await self._tick()

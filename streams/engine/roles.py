@@ -56,6 +56,9 @@ class Lane(msgspec.Struct, frozen=True):
     a campaign's backlog of hours must not hold up everybody's escalations."""
     at_once_max: int | None = None
     """So many partitions of a worker have records of it in a batch at once; ``None``: all."""
+    rest_share: float = 0.0
+    """With ``at_once_max``: while urgent events come, the next batch of it begins so many times as
+    long after one as that took."""
 
 
 class Follow(msgspec.Struct, frozen=True):

@@ -84,6 +84,14 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     decide one while another is acknowledged; more would only make critical records wait."""
     bulk_partitions_max: int = 1
     """Partitions of a worker that may have bulk records in a batch at the same time."""
+    bulk_rest_share: float = 1.0
+    """While critical events come, bulk rests between its batches for so many times as long as the
+    last one took. 0: never."""
+    rest_share: float = 0.5
+    """After a batch that left nothing behind, a partition lets records gather for so many times as
+    long as the batch took: a transaction costs as much for one as for a hundred. 0: never."""
+    rest_ms_max: int = 40
+    """And no longer than this."""
     stream_idle_ms: int = 5_000
     """Stream mode: records later than the latest tick are taken when nothing arrived for so long.
     """

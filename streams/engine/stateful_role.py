@@ -30,7 +30,9 @@ def role_spec(
 ) -> RoleSpec:
     """What the engine runs for a stateful role."""
     turns = {
-        lane.name: Turns(lane.at_once_max) for lane in role.events if lane.at_once_max is not None
+        lane.name: Turns(lane.at_once_max, lane.rest_share)
+        for lane in role.events
+        if lane.at_once_max is not None
     }
 
     def runner(partition: int, context: PartitionContext) -> StatefulRunner:

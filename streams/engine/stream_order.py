@@ -98,7 +98,7 @@ class StreamOrder:
             await self._context.wait(self._topics, timeout_s or WAIT_S)
         return taken
 
-    def batch_done(self) -> None:
+    async def batch_done(self, took_s: float = 0.0) -> None:
         """Nothing is shared between partitions here."""
 
     def let_others(self) -> None:

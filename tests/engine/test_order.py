@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Awaitable
 from typing import Any
 
 from streams.engine.order import Turns, WallOrder
@@ -10,7 +12,7 @@ from streams.engine.roles import Lane
 from tests.engine.fakes import FakeLogs
 
 CONTROL = Lane("control", ("preferences", "receipts"), records_max=3)
-CRITICAL = Lane("critical", ("critical",), records_max=2)
+CRITICAL = Lane("critical", ("critical",), records_max=2, urgent=True)
 NORMAL = Lane("normal", ("normal",), records_max=4)
 BULK = Lane("bulk", ("bulk",), records_max=2, at_once_max=1)
 
@@ -132,7 +134,7 @@ async def test_each_lane_gives_up_to_its_cap_and_bulk_in_turn() -> None:
     assert names(first) == [
         "critical0", "critical1", "normal0", "normal1", "normal2", "normal3",
     ]  # fmt: skip
-    order.batch_done()
+    await order.batch_done()
     await asyncio.sleep(0)
     second = await order.take(0)
     assert names(second) == [
@@ -155,7 +157,7 @@ async def test_the_turn_goes_round() -> None:
             if taken.records:
                 took.append(number)
                 await asyncio.sleep(0)
-                order.batch_done()
+                await order.batch_done()
     assert took == [0, 1, 0, 1, 0, 1]
 
 
@@ -164,7 +166,7 @@ async def test_a_stopped_partition_gives_its_turn_up() -> None:
     logs = FakeLogs()
     logs.append("bulk")
     order = await caught_up(logs, turns)
-    order.batch_done()
+    await order.batch_done()
     await asyncio.sleep(0)
     await order.stop()
     await asyncio.wait_for(turns.wait(), 1)
@@ -176,7 +178,7 @@ async def test_a_waiting_partition_that_stops_leaves_the_queue() -> None:
     logs = FakeLogs()
     logs.append("bulk")
     order = await caught_up(logs, turns)
-    order.batch_done()
+    await order.batch_done()
     await asyncio.sleep(0)
     await order.stop()
     turns.done()
@@ -194,7 +196,7 @@ async def test_critical_needs_no_turn_and_normal_waits_for_one() -> None:
     assert not names(await order.take(0)), "others have the turns"
     logs.append("critical")
     assert names(await order.take(0)) == ["critical0"]
-    order.batch_done()
+    await order.batch_done()
     turns.done()
     await asyncio.sleep(0)
     assert names(await order.take(0)) == ["normal0"]
@@ -206,12 +208,12 @@ async def test_a_turn_that_comes_during_a_batch_is_kept_for_the_next() -> None:
     logs = FakeLogs()
     logs.append("bulk")
     order = await caught_up(logs, turns)
-    order.batch_done()
+    await order.batch_done()
     logs.append("critical")
     assert names(await order.take(0)) == ["critical0"]
     turns.done()
     await asyncio.sleep(0)
-    order.batch_done()
+    await order.batch_done()
     assert names(await order.take(0)) == ["bulk0"]
 
 
@@ -221,9 +223,59 @@ async def test_whoever_has_to_wait_keeps_nobody_waiting() -> None:
     logs = FakeLogs()
     logs.append("bulk")
     order = await caught_up(logs, turns)
-    order.batch_done()
+    await order.batch_done()
     await asyncio.sleep(0)
     assert names(await order.take(0)) == ["bulk0"]
     order.let_others()
     await asyncio.wait_for(turns.wait(), 1)
-    order.batch_done()
+    await order.batch_done()
+
+
+async def test_records_gather_after_a_batch_that_took_all_there_was() -> None:
+    """For a share of what it took, and not for ever: a commit may hang for seconds."""
+    logs = FakeLogs(rest_share=0.5, rest_ms_max=40)
+    logs.append("normal")
+    order = await caught_up(logs)
+    assert names(await order.take(0)) == ["normal0"]
+    assert 0.005 <= await seconds_of(order.batch_done(0.01)) < 0.5
+    assert 0.04 <= await seconds_of(order.batch_done(30.0)) < 5
+
+
+async def test_a_backlog_is_not_kept_waiting() -> None:
+    logs = FakeLogs(rest_share=1.0, rest_ms_max=600_000)
+    for _ in range(5):
+        logs.append("normal")
+    order = await caught_up(logs)
+    assert len(names(await order.take(0))) == NORMAL.records_max
+    await asyncio.wait_for(order.batch_done(600.0), 5)
+
+
+async def seconds_of(what: Awaitable[None]) -> float:
+    began = time.monotonic()
+    await what
+    return time.monotonic() - began
+
+
+async def test_bulk_leaves_urgent_events_as_much_time_as_it_takes() -> None:
+    turns = Turns(1, rest_share=1.0)
+    logs = FakeLogs(rest_share=0.0)
+    order = await caught_up(logs, turns)
+    for _ in range(12):
+        logs.append("bulk")
+    await bulk_of(order)
+    await order.batch_done(600.0)
+    await asyncio.wait_for(bulk_of(order), 0.9)  # Nothing urgent has come: at once.
+
+    logs.append("critical")
+    assert names(await order.take(0))[0] == "critical0"
+    await order.batch_done(0.05)
+    assert await seconds_of(bulk_of(order)) >= 0.05
+    await order.batch_done(600.0)
+    await asyncio.wait_for(bulk_of(order), 10)  # No rest is longer than a second.
+
+
+async def bulk_of(order: WallOrder) -> None:
+    """Returns when the order has given records of bulk."""
+    while "bulk" not in {record.topic for record in (await order.take(0)).records}:
+        await order.batch_done()
+        await asyncio.sleep(0.001)
