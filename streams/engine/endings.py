@@ -10,8 +10,8 @@ one, and a committed one hidden, or aborted with the next.
 So an owner asks before each transaction whether all partitions of the one before have heard of its
 end, and commits once more over those that have not. And who takes a partition over asks the
 coordinator how the latest transaction ended (it knows), fences the owner before, and ends an empty
-transaction in the same way, over the partitions that it writes to and all others where something
-hangs. A marker too many does no harm.
+transaction in the same way wherever the leaders say that something of its producer's is open, until
+nothing is. A marker too many does no harm.
 
 Invariants: what was committed is never aborted here, nor the other way round; of one owner never
 more than one transaction is unheard of; nothing is read from a changelog before its latest
@@ -19,7 +19,8 @@ transaction has its marker.
 
 Not covered: an owner that dies between the fence and the markers, after such a start.
 
-Source: https://cwiki.apache.org/confluence/display/KAFKA/KIP-664 (DescribeTransactions).
+Source: https://cwiki.apache.org/confluence/display/KAFKA/KIP-664 (DescribeTransactions,
+DescribeProducers).
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self, TypeVar
 
 from aiokafka import TopicPartition
@@ -125,6 +126,75 @@ class DescribeTransactions(Request[_RequestStruct]):  # type: ignore[misc]
         return request_struct_class([self._transactional_id], {})
 
 
+class _ProducersResponse(Response):  # type: ignore[misc]
+    API_KEY = 61
+    API_VERSION = 0
+    SCHEMA = Schema(
+        ("throttle_time_ms", Int32),
+        (
+            "topics",
+            CompactArray(
+                ("name", CompactString("utf-8")),
+                (
+                    "partitions",
+                    CompactArray(
+                        ("partition", Int32),
+                        ("error_code", Int16),
+                        ("error_message", CompactString("utf-8")),
+                        (
+                            "active_producers",
+                            CompactArray(
+                                ("producer_id", Int64),
+                                ("producer_epoch", Int32),
+                                ("last_sequence", Int32),
+                                ("last_timestamp", Int64),
+                                ("coordinator_epoch", Int32),
+                                ("transaction_start", Int64),
+                                ("tags", TaggedFields),
+                            ),
+                        ),
+                        ("tags", TaggedFields),
+                    ),
+                ),
+                ("tags", TaggedFields),
+            ),
+        ),
+        ("tags", TaggedFields),
+    )
+
+
+class _ProducersRequestStruct(RequestStruct):  # type: ignore[misc]
+    FLEXIBLE_VERSION = True
+    API_KEY = 61
+    API_VERSION = 0
+    RESPONSE_TYPE = _ProducersResponse
+    SCHEMA = Schema(
+        (
+            "topics",
+            CompactArray(
+                ("name", CompactString("utf-8")),
+                ("partitions", CompactArray(Int32)),
+                ("tags", TaggedFields),
+            ),
+        ),
+        ("tags", TaggedFields),
+    )
+
+
+class DescribeProducers(Request[_ProducersRequestStruct]):  # type: ignore[misc]
+    """Asks a leader who writes to its partitions, and who has a transaction open there."""
+
+    API_KEY: ClassVar[int] = 61
+
+    def __init__(self, topics: Mapping[str, Sequence[int]]) -> None:
+        self._topics = topics
+
+    def build(self, request_struct_class: type[_ProducersRequestStruct]) -> _ProducersRequestStruct:
+        """See aiokafka's ``Request``."""
+        topics: list[Any] = [(name, list(numbers), {}) for name, numbers in self._topics.items()]
+        return request_struct_class(topics, {})
+
+
 class Endings:
     """Asks coordinators and leaders, over a client that somebody else opens and closes."""
 
@@ -172,6 +242,18 @@ class Endings:
         ends = await self._patiently(self._ends, places, READ_UNCOMMITTED)
         return sorted(place for place, end in ends.items() if stable[place] < end)
 
+    async def open_of(
+        self, producer_id: int, places: Iterable[TopicPartition]
+    ) -> list[TopicPartition]:
+        """Those of these partitions where this producer has a transaction without an end.
+
+        Raises as ``latest``.
+        """
+        try:
+            return sorted(await self._patiently(self._open_of, producer_id, list(places)))
+        except IncompatibleBrokerVersion:
+            return []  # Older than Kafka 2.8: it forgets no end.
+
     async def stable_ends(self, places: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         """Offset before which everything has its end. Raises as ``latest``."""
         return await self._patiently(self._ends, list(places), READ_COMMITTED)
@@ -205,22 +287,42 @@ class Endings:
     async def _ends(
         self, places: Sequence[TopicPartition], isolation: int
     ) -> dict[TopicPartition, int]:
+        found: dict[TopicPartition, int] = {}
+        for node, topics in (await self._by_leader(places)).items():
+            wanted = [(name, [(n, LATEST) for n in numbers]) for name, numbers in topics.items()]
+            answer = await self._client.send(node, OffsetRequest(-1, isolation, wanted))
+            for topic, partitions in answer.topics:
+                for number, error_code, _, offset in partitions:
+                    await self._check(error_code)
+                    found[TopicPartition(topic, number)] = offset
+        return found
+
+    async def _open_of(
+        self, producer_id: int, places: Sequence[TopicPartition]
+    ) -> list[TopicPartition]:
+        found: list[TopicPartition] = []
+        for node, topics in (await self._by_leader(places)).items():
+            answer = await self._client.send(node, DescribeProducers(topics))
+            for topic, partitions, _ in answer.topics:
+                for number, error_code, _, producers, _ in partitions:
+                    await self._check(error_code)
+                    if any(one[0] == producer_id and one[5] >= 0 for one in producers):
+                        found.append(TopicPartition(topic, number))
+        return found
+
+    async def _by_leader(self, places: Iterable[TopicPartition]) -> dict[int, dict[str, list[int]]]:
+        """Leader -> topic -> partitions. Raises ``NotLeaderForPartitionError`` without one."""
         client = self._client
-        wanted: dict[int, dict[str, list[tuple[int, int]]]] = {}
+        wanted: dict[int, dict[str, list[int]]] = {}
         for place in places:
             leader = client.cluster.leader_for_partition(place)
             if leader is None or leader < 0:
                 await client.force_metadata_update()
                 raise NotLeaderForPartitionError
-            of_topic = wanted.setdefault(leader, {}).setdefault(place.topic, [])
-            of_topic.append((place.partition, LATEST))
-        found: dict[TopicPartition, int] = {}
-        for node, topics in wanted.items():
-            answer = await client.send(node, OffsetRequest(-1, isolation, list(topics.items())))
-            for topic, partitions in answer.topics:
-                for number, error_code, _, offset in partitions:
-                    if error_code:
-                        await client.force_metadata_update()
-                        raise for_code(error_code)
-                    found[TopicPartition(topic, number)] = offset
-        return found
+            wanted.setdefault(leader, {}).setdefault(place.topic, []).append(place.partition)
+        return wanted
+
+    async def _check(self, error_code: int) -> None:
+        if error_code:
+            await self._client.force_metadata_update()
+            raise for_code(error_code)

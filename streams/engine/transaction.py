@@ -54,7 +54,6 @@ class Unheard(msgspec.Struct):
     marker: int
     """Where its marker is, at the earliest."""
     since: float
-    waited_for: bool = True
 
 
 class OversizeRecord(Exception):  # noqa: N818 (a state, named for what happened)
@@ -98,33 +97,35 @@ class PartitionProducer:
                 await self._until_all_heard(endings, ending)
 
     async def _until_all_heard(self, endings: Endings, ending: Ending) -> None:
-        """Tells how the latest transaction ended wherever something hangs.
+        """Tells how the latest transaction ended wherever something of this producer's hangs.
 
-        Nobody else writes to partitions of our number, so what hangs there is ours: when this
-        returns nothing does. Elsewhere it may be another's, and is told once.
+        Nobody else writes to partitions of our number, so nothing hangs there when this returns.
         """
-        elsewhere = await endings.hanging(self._writes_anywhere)
-        while places := [*await self._hanging_here(endings), *elsewhere]:
+        while places := await self._hanging(endings):
             await self._tell_again(ending, places)
             await endings.latest(self.transactional_id)
-            elsewhere = []
 
-    async def _hanging_here(self, endings: Endings) -> list[TopicPartition]:
-        hanging = await endings.hanging(self._writes)
-        return [place for place in hanging if place.partition == self._partition]
+    async def _hanging(self, endings: Endings) -> list[TopicPartition]:
+        """Where our producer has a transaction without an end, of all that it writes to."""
+        hanging = await endings.hanging((*self._writes, *self._writes_anywhere))
+        ours = set(self._writes)
+        places = [p for p in hanging if p.topic not in ours or p.partition == self._partition]
+        return await endings.open_of(self._producer_id, places) if places else []
+
+    @property
+    def _producer_id(self) -> int:
+        number: int = self._producer._txn_manager.producer_id
+        return number
 
     async def heard(self) -> None:
         """Returns when every partition of the latest transaction has heard that it is committed.
 
-        Its marker may be a moment behind the commit; one that stays away is told again. Where
-        others write too, what hides ours may be theirs: once told, those are not waited for.
+        Its marker may be a moment behind the commit; one that stays away is told again.
         Raises ``KafkaError`` when Kafka is away for ``start_ms_max``.
         """
         while self._unheard:
             await self._strike_off(self._settings.start_ms_max)
-            if not any(one.waited_for for one in self._unheard.values()):
-                return
-            if not await self._told():
+            if self._unheard and not await self._told():
                 await asyncio.sleep(HEARD_POLL_S)
 
     async def look_whether_heard(self) -> None:
@@ -137,10 +138,19 @@ class PartitionProducer:
             await self._told()
 
     async def _strike_off(self, patience_ms: int) -> None:
-        """Takes those that have heard off the list."""
+        """Takes those that have heard off the list.
+
+        Where others write too, something of theirs may hide that ours has its end: leaders know.
+        """
         endings = Endings(self._producer.client, patience_ms)
         stable = await endings.stable_ends(self._unheard)
-        self._unheard = {tp: one for tp, one in self._unheard.items() if stable[tp] <= one.marker}
+        unheard = {tp: one for tp, one in self._unheard.items() if stable[tp] <= one.marker}
+        shared = [place for place in unheard if place.topic in self._writes_anywhere]
+        if shared:
+            still = await endings.open_of(self._producer_id, shared)
+            for place in set(shared).difference(still):
+                del unheard[place]
+        self._unheard = unheard
 
     async def _told(self) -> bool:
         """Tells those that had time to hear and have not. Whether there were any."""
@@ -159,9 +169,7 @@ class PartitionProducer:
         await self._tell_again("committed", late)
         await endings.latest(self.transactional_id)
         for place in late:
-            one = self._unheard[place]
-            one.since = time.monotonic()
-            one.waited_for = place.topic in self._writes
+            self._unheard[place].since = time.monotonic()
         return True
 
     async def _tell_again(self, ending: Ending, places: Sequence[TopicPartition]) -> None:

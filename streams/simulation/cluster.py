@@ -115,6 +115,7 @@ class SimProducer:
         self._epoch = 0
         self._transaction: Transaction | None = None
         self._txn_manager = self
+        self.producer_id = self._id
         self.client = None
         self._without_records: list[tuple[str, int]] = []
         self._pending: list[asyncio.Future[Metadata]] = []
@@ -257,6 +258,14 @@ class SimEndings:
         while transaction.unmarked:
             await sleep_us(self._cluster.loop, 500)
         return "committed" if transaction.state == "committed" else "aborted"
+
+    async def open_of(
+        self, producer_id: str, places: Iterable[TopicPartition]
+    ) -> list[TopicPartition]:
+        await self._cluster.request("open transactions")
+        log = self._cluster.log
+        owner = log.producers[producer_id]
+        return [one for one in places if any(its.owner is owner for its in log[one].open)]
 
     async def hanging(self, topics: Iterable[str]) -> list[TopicPartition]:
         await self._cluster.request("what hangs")

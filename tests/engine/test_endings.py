@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -168,6 +169,7 @@ async def test_what_a_partition_never_heard_of_ends_as_it_had(stage: Stage, endi
     expected = [b"unheard"] if ending == "committed" else []
     assert await stage.seen(stage.topic) == expected
     await heir.write([Output(stage.topic, b"k", b"next")], stage.changelog, [(b"k", b"2")])
+    await heir.heard()
     await heir.stop()
     assert await stage.seen(stage.topic) == [*expected, b"next"]
 
@@ -210,6 +212,7 @@ async def test_who_lives_through_it_tells_it_again_before_the_next(
     told: list[bool] = []
     monkeypatch.setattr(owner._producer, "begin_transaction", begin)
     await owner.write([Output(stage.topic, b"k", b"2")], stage.changelog, [(b"k", b"2")])
+    await owner.heard()
     await owner.stop()
     assert len(told) == 2
     assert await stage.seen(stage.topic) == [b"1", b"2"]
@@ -238,3 +241,53 @@ async def test_other_partitions_hear_of_it_where_something_hangs(stage: Stage) -
     await heir.start()
     assert await stage.seen(stage.other) == [b"unheard"]
     await heir.stop()
+
+
+@pytest.mark.usefixtures("credulous")
+async def test_an_end_that_is_lost_again_is_told_again(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A heir that took the loss of its own marker for another's transaction went on, and the next
+    abort became the end of what had been committed."""
+    await stage.unheard("committed", TopicPartition(stage.other, 2))
+    heir: Any = stage.owner()
+    tell, lost = heir._tell_again, list[Any]()
+
+    async def tell_again(ending: Ending, places: list[TopicPartition]) -> None:
+        if len(lost) == 2:
+            await tell(ending, places)
+        else:
+            lost.append(places)
+
+    monkeypatch.setattr(heir, "_tell_again", tell_again)
+    await heir.start()
+    assert lost == 2 * [[TopicPartition(stage.other, 2)]]
+    assert await stage.seen(stage.other) == [b"unheard"]
+    await heir.stop()
+
+
+async def test_what_another_has_open_is_neither_told_nor_waited_for(stage: Stage) -> None:
+    """It hides what is behind it from readers, and that ours has its end too."""
+    stranger: Any = AIOKafkaProducer(
+        **client_settings(stage.settings, "stranger"), transactional_id=f"{stage.other}-stranger"
+    )
+    await stranger.start()
+    await stranger.begin_transaction()
+    await stranger.send_and_wait(stage.other, b"open", b"k", partition=1)
+    owner, heir = stage.owner(), stage.owner()
+    await owner.start()
+    for number in (b"1", b"2"):
+        output = Output(stage.other, b"k", number, 1)
+        await asyncio.wait_for(owner.write([output], stage.changelog, [(b"k", number)]), 10)
+    await asyncio.wait_for(owner.heard(), 10)
+    await owner.stop()
+    await asyncio.wait_for(heir.start(), 20)
+    await heir.stop()
+    assert stage.told == []
+    await stranger.commit_transaction()
+    await stranger.stop()
+
+    async def seen() -> bool:
+        return await stage.seen(stage.other) == [b"open", b"1", b"2"]
+
+    await eventually(seen)
