@@ -73,6 +73,14 @@ _ENDED: dict[str, Ending] = {
 }
 
 
+_PARTITIONS = CompactArray(
+    ("topic", CompactString("utf-8")),
+    ("partitions", CompactArray(Int32)),
+    ("tags", TaggedFields),
+)
+"""Partitions by topic, as both requests have them."""
+
+
 class _Response(Response):  # type: ignore[misc]
     API_KEY = 65
     API_VERSION = 0
@@ -88,14 +96,7 @@ class _Response(Response):  # type: ignore[misc]
                 ("start_time_ms", Int64),
                 ("producer_id", Int64),
                 ("producer_epoch", Int16),
-                (
-                    "topics",
-                    CompactArray(
-                        ("topic", CompactString("utf-8")),
-                        ("partitions", CompactArray(Int32)),
-                        ("tags", TaggedFields),
-                    ),
-                ),
+                ("topics", _PARTITIONS),
                 ("tags", TaggedFields),
             ),
         ),
@@ -168,17 +169,7 @@ class _ProducersRequestStruct(RequestStruct):  # type: ignore[misc]
     API_KEY = 61
     API_VERSION = 0
     RESPONSE_TYPE = _ProducersResponse
-    SCHEMA = Schema(
-        (
-            "topics",
-            CompactArray(
-                ("name", CompactString("utf-8")),
-                ("partitions", CompactArray(Int32)),
-                ("tags", TaggedFields),
-            ),
-        ),
-        ("tags", TaggedFields),
-    )
+    SCHEMA = Schema(("topics", _PARTITIONS), ("tags", TaggedFields))
 
 
 class DescribeProducers(Request[_ProducersRequestStruct]):  # type: ignore[misc]
