@@ -74,8 +74,8 @@ async def behind(
     run_id = uuid.uuid4().hex[:8]
     events = people.events(backlog, recipients, run_id, now_ms(), only=category)
     await asyncio.to_thread(fill, running.stand.bootstrap, events)
-    name = running.decide.name
-    again = msgspec.structs.replace(running, deciding=(running.stand.role("decide", name),))
+    workers = len(running.decide.each)
+    again = msgspec.structs.replace(running, decide=running.stand.share("decide", workers))
     await again.decide.ready()
     return again
 

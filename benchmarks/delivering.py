@@ -21,7 +21,7 @@ from benchmarks.deliver import NullProvider, configuration
 from benchmarks.load import fill, read_committed
 from benchmarks.offer import Offer, Offered
 from benchmarks.report import Figures
-from benchmarks.stand import Stand, Worker, now_ms, open_stand, say
+from benchmarks.stand import Stand, Worker, Workers, now_ms, open_stand, say
 from streams import topics
 from streams.codec import Codec
 from streams.local.authority import identity
@@ -41,24 +41,18 @@ class DeliveringStand(msgspec.Struct, frozen=True):
 
     stand: Stand
     provider: NullProvider
-    deciding: tuple[Worker, ...]
-    """All decide workers, which share the partitions."""
+    decide: Workers
     deliver: Worker
 
-    @property
-    def decide(self) -> Worker:
-        """The first decide worker, to be looked at closely."""
-        return self.deciding[0]
-
     def check(self) -> None:
-        """Raises RuntimeError when a worker has ended: others would go on in its place."""
-        for worker in (*self.deciding, self.deliver):
-            worker.check()
+        """Raises RuntimeError when a worker has ended."""
+        self.decide.check()
+        self.deliver.check()
 
     def cpu_s(self) -> dict[str, float]:
         """Seconds of CPU of every process so far."""
         return {
-            "decide": sum(worker.cpu_s() for worker in self.deciding),
+            "decide": self.decide.cpu_s(),
             "deliver": self.deliver.cpu_s(),
             "provider": self.provider.cpu_s(),
             "broker": self.stand.broker_cpu_s(),
@@ -66,18 +60,17 @@ class DeliveringStand(msgspec.Struct, frozen=True):
 
     def waited_s(self) -> dict[str, float]:
         """Seconds that a worker's main thread had no core, so far; of decide workers the mean."""
-        decide_s = sum(worker.waited_s() for worker in self.deciding) / len(self.deciding)
-        return {"decide": decide_s, "deliver": self.deliver.waited_s()}
+        return {"decide": self.decide.waited_s(), "deliver": self.deliver.waited_s()}
 
     async def batches(self) -> dict[str, float]:
         """What the decide workers counted so far: transactions, seconds in them, records, seconds
         in the rules."""
-        counted = [await worker.metrics() for worker in self.deciding]
+        counted = await self.decide.metrics()
         names = (
             "flowstate_commit_seconds_count", "flowstate_commit_seconds_sum",
             "flowstate_batch_records_sum", "flowstate_process_seconds_sum",
         )  # fmt: skip
-        return {name: sum(each.get(name, 0.0) for each in counted) for name in names}
+        return {name: counted.get(name, 0.0) for name in names}
 
     async def drained(self, critical_only: bool = False) -> None:
         """Waits until everything offered so far was decided, and then sent."""
@@ -115,13 +108,12 @@ async def _everyone_known(
 ) -> DeliveringStand:
     say(f"{recipients:,} recipients")
     fill(stand.bootstrap, people.population(recipients, now_ms(), phones_only=True))
-    deciding = tuple(stand.role("decide", f"decide-{number}") for number in range(workers))
-    deliver = stand.role("deliver")
-    await asyncio.gather(*(worker.ready() for worker in (*deciding, deliver)))
+    decide, deliver = stand.share("decide", workers), stand.role("deliver")
+    await asyncio.gather(decide.ready(), deliver.ready())
     for names in ((topics.PREFERENCES, topics.DESTINATIONS), (topics.DESTINATION_CLAIMS,)):
         ends = await stand.watch.ends(names, stand.partitions)
-        await stand.until_consumed(GROUPS[0], ends, deciding[0])
-    return DeliveringStand(stand, provider, deciding, deliver)
+        await stand.until_consumed(GROUPS[0], ends, decide)
+    return DeliveringStand(stand, provider, decide, deliver)
 
 
 async def offered(stand: Stand, offer: Offer) -> Offered:

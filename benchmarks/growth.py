@@ -7,13 +7,12 @@ as it would be. Then the same number of events is worked off, as in ``decide``.
 from __future__ import annotations
 
 import asyncio
-import time
 import uuid
 
 from benchmarks import people
 from benchmarks.load import Gate
 from benchmarks.report import Benchmark, Figures, Goal, Options, in_a_loop
-from benchmarks.stand import Stand, Worker, folder_bytes, now_ms, open_stand, say
+from benchmarks.stand import Stand, Workers, folder_bytes, measured, now_ms, open_stand, say
 from benchmarks.state import Lives, lay
 from streams import topics
 
@@ -30,31 +29,26 @@ def size_text(recipients: int) -> str:
     return f"{recipients // 1_000_000}m" if recipients >= 1_000_000 else f"{recipients // 1_000}k"
 
 
-async def populated(stand: Stand, recipients: int, workers: int) -> list[Worker]:
+async def populated(stand: Stand, recipients: int, workers: int) -> Workers:
     """Workers that have restored everybody's state."""
     lives = Lives(recipients=recipients, at_ms=now_ms() - LIVED_MS, events_each=EVENTS_EACH)
     await asyncio.to_thread(lay, stand.bootstrap, stand.partitions, lives)
-    running = [stand.role("decide", f"worker-{number}") for number in range(workers)]
-    await asyncio.gather(*(worker.ready() for worker in running))
+    running = stand.share("decide", workers)
+    await running.ready()
     return running
 
 
-async def worked_off(stand: Stand, workers: list[Worker], events: int, recipients: int) -> Figures:
+async def worked_off(stand: Stand, workers: Workers, events: int, recipients: int) -> Figures:
     """Rate, CPU and memory over a backlog."""
     with Gate(stand.bootstrap) as gate:
         gate.fill(people.events(events, recipients, uuid.uuid4().hex[:8], now_ms()))
         targets = await stand.watch.ends(topics.EVENTS, stand.partitions)
-        cpu = sum(worker.cpu_s() for worker in workers)
-        began = time.perf_counter()
-        await asyncio.to_thread(gate.open)
-        await stand.until_consumed(GROUP, targets, workers[0])
-        seconds = time.perf_counter() - began
-        cpu = sum(worker.cpu_s() for worker in workers) - cpu
-    return {
-        "events_per_second": events / seconds,
-        "cpu_s_per_100_000": cpu * 100_000 / events,
-        "rss_mb": sum(worker.rss_bytes() for worker in workers) / 2**20,
-    }
+
+        async def work() -> None:
+            await asyncio.to_thread(gate.open)
+            await stand.until_consumed(GROUP, targets, workers)
+
+        return await measured(work, workers, stand, events)
 
 
 async def one(recipients: int, partitions: int, workers: int, events: int) -> Figures:
@@ -63,9 +57,8 @@ async def one(recipients: int, partitions: int, workers: int, events: int) -> Fi
     async with open_stand(partitions) as stand:
         running = await populated(stand, recipients, workers)
         figures = await worked_off(stand, running, events, recipients)
-        for worker in running:
-            await worker.stop()
-        disk = sum(folder_bytes(stand.folder / worker.name) for worker in running)
+        await running.stop()
+        disk = sum(folder_bytes(stand.folder / worker.name) for worker in running.each)
     return {**figures, "disk_bytes_per_recipient": disk / recipients}
 
 

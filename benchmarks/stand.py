@@ -82,7 +82,11 @@ class Worker:
     def check(self) -> None:
         """Raises RuntimeError with the end of its log when it has ended."""
         if self.process.returncode is not None:
-            raise RuntimeError(f"{self.name} has ended:\n{self.process.output()[-4_000:]}")
+            raise RuntimeError(f"{self.name} has ended:\n{self.said()}")
+
+    def said(self) -> str:
+        """The end of its log."""
+        return self.process.output()[-4_000:]
 
     def cpu_s(self) -> float:
         """Seconds of CPU so far, user and system, all threads."""
@@ -112,7 +116,7 @@ class Worker:
                         if answer.status == 200:
                             return
                 await asyncio.sleep(POLL_S)
-        raise RuntimeError(f"{self.name} is not ready:\n{self.process.output()[-4_000:]}")
+        raise RuntimeError(f"{self.name} is not ready:\n{self.said()}")
 
     async def metrics(self) -> dict[str, float]:
         """What it counts, by name, summed over labels."""
@@ -130,6 +134,52 @@ class Worker:
     async def stop(self) -> None:
         """Stops it gracefully."""
         await self.process.stop(STOP_S)
+
+
+class Workers:
+    """Workers that share a role's partitions, seen as one."""
+
+    def __init__(self, each: Sequence[Worker]) -> None:
+        self.each = tuple(each)
+
+    @property
+    def first(self) -> Worker:
+        """One of them, to be looked at closely."""
+        return self.each[0]
+
+    def check(self) -> None:
+        """Raises RuntimeError when one has ended: the others would go on in its place."""
+        for worker in self.each:
+            worker.check()
+
+    def said(self) -> str:
+        """The end of the first one's log."""
+        return self.first.said()
+
+    def cpu_s(self) -> float:
+        """Of all."""
+        return sum(worker.cpu_s() for worker in self.each)
+
+    def waited_s(self) -> float:
+        """Their mean."""
+        return sum(worker.waited_s() for worker in self.each) / len(self.each)
+
+    def rss_bytes(self) -> int:
+        """Of all."""
+        return sum(worker.rss_bytes() for worker in self.each)
+
+    async def ready(self) -> None:
+        """Waits until every one does its share."""
+        await asyncio.gather(*(worker.ready() for worker in self.each))
+
+    async def metrics(self) -> dict[str, float]:
+        """Of all together."""
+        counted = [await worker.metrics() for worker in self.each]
+        return {name: sum(one.get(name, 0.0) for one in counted) for name in counted[0]}
+
+    async def stop(self) -> None:
+        """Stops them gracefully."""
+        await asyncio.gather(*(worker.stop() for worker in self.each))
 
 
 class Stand:
@@ -196,6 +246,10 @@ class Stand:
         command = ["-m", "streams.cli", "worker", role, "--config", str(self.config)]
         return self.start(name, command, {f"FLOWSTATE_{k}": v for k, v in given.items()}, port)
 
+    def share(self, role: str, workers: int) -> Workers:
+        """Starts so many workers of a role."""
+        return Workers([self.role(role, f"{role}-{number}") for number in range(workers)])
+
     def start(
         self, name: str, arguments: Sequence[str], environment: Mapping[str, str], port: int = 0
     ) -> Worker:
@@ -210,7 +264,7 @@ class Stand:
         return worker
 
     async def until_consumed(
-        self, group: str, targets: Mapping[Place, int], worker: Worker
+        self, group: str, targets: Mapping[Place, int], worker: Worker | Workers
     ) -> None:
         """Waits until a group has committed all targets. Raises RuntimeError on a stall."""
         moved_at, before = time.monotonic(), -1
@@ -223,8 +277,8 @@ class Stand:
             if left != before:
                 moved_at, before = time.monotonic(), left
             elif time.monotonic() - moved_at > STALLED_S_MAX:
-                said = worker.process.output()[-4_000:]
-                raise RuntimeError(f"{group} stands still with {left} records left:\n{said}")
+                what = f"{group} stands still with {left} records left"
+                raise RuntimeError(f"{what}:\n{worker.said()}")
             await asyncio.sleep(POLL_S)
 
     async def close(self) -> None:
@@ -330,7 +384,7 @@ class Recording:
 
 
 async def measured(
-    work: Callable[[], Any], worker: Worker, stand: Stand, events: int
+    work: Callable[[], Any], worker: Worker | Workers, stand: Stand, events: int
 ) -> dict[str, float]:
     """Runs ``work`` and says what it took, for ``events``: rates, CPU and memory."""
     cpu, broker_cpu, waited_s = worker.cpu_s(), stand.broker_cpu_s(), worker.waited_s()

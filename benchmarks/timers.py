@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
 
 from benchmarks.delivering import percentile
 from benchmarks.load import read_messages
@@ -18,7 +17,7 @@ from benchmarks.stand import (
     STALLED_S_MAX,
     Recording,
     Stand,
-    Worker,
+    Workers,
     now_ms,
     open_stand,
     say,
@@ -35,7 +34,7 @@ WORKERS = 2
 """Of decide: one would leave the second core idle."""
 
 
-async def all_closed(stand: Stand, deciding: Sequence[Worker], recipients: int) -> None:
+async def all_closed(stand: Stand, workers: Workers, recipients: int) -> None:
     """Waits until there is a delivery for everyone."""
     moved_at, before = time.monotonic(), -1
     while True:
@@ -43,8 +42,7 @@ async def all_closed(stand: Stand, deciding: Sequence[Worker], recipients: int) 
         there = sum(ends.values())
         if there >= recipients:
             return
-        for worker in deciding:
-            worker.check()
+        workers.check()
         if there != before:
             moved_at, before = time.monotonic(), there
         elif time.monotonic() - moved_at > STALLED_S_MAX:
@@ -61,29 +59,28 @@ async def measure(options: Options) -> Figures:
         say(f"{recipients:,} digests, due in {ahead_ms / 1000:.0f} s")
         lives = Lives(recipients=recipients, at_ms=due_ms - 86_400_000, digest_due_ms=due_ms)
         await asyncio.to_thread(lay, stand.bootstrap, stand.partitions, lives)
-        names = [f"decide-{number}" for number in range(options.workers or WORKERS)]
-        deciding = [stand.role("decide", name) for name in names]
-        await asyncio.gather(*(worker.ready() for worker in deciding))
+        workers = stand.share("decide", options.workers or WORKERS)
+        await workers.ready()
         spare_ms = due_ms - now_ms()
         if spare_ms < 0:
             raise RuntimeError(f"the workers were ready {-spare_ms} ms after the digests were due")
         await asyncio.sleep(spare_ms / 1000)
-        cpu = sum(worker.cpu_s() for worker in deciding)
-        with Recording(options, deciding[0], "timers"):
-            await all_closed(stand, deciding, recipients)
-        cpu = sum(worker.cpu_s() for worker in deciding) - cpu
+        cpu_s = workers.cpu_s()
+        with Recording(options, workers.first, "timers"):
+            await all_closed(stand, workers, recipients)
+        cpu_s = workers.cpu_s() - cpu_s
         late = sorted(
             message.timestamp()[1] - due_ms
             for message in read_messages(stand.bootstrap, DELIVERIES)
         )
-        await asyncio.gather(*(worker.stop() for worker in deciding))
+        await workers.stop()
     return {
         "closes_per_second": len(late) * 1000 / max(1, late[-1]),
         "lateness_first_ms": late[0],
         "lateness_p50_ms": percentile(late, 0.5),
         "lateness_p99_ms": percentile(late, 0.99),
         "lateness_max_ms": late[-1],
-        "cpu_s_per_100_000": cpu * 100_000 / recipients,
+        "cpu_s_per_100_000": cpu_s * 100_000 / recipients,
         "digests": len(late),
         "digests_wrong": abs(len(late) - recipients),
     }
