@@ -36,7 +36,7 @@ def decide_role(
             Lane(
                 "bulk", (topics.EVENTS_BULK,), engine.bulk_records_max,
                 holds_timers=False, at_once_max=engine.bulk_partitions_max,
-                rest_share=engine.bulk_rest_share,
+                rest_share=engine.bulk_rest_share, batch_ms_max=engine.bulk_batch_ms_max,
             ),
         ),
         table=tables.STATE,

@@ -6,7 +6,7 @@ that was acknowledged before an event was sent is always decided before that eve
 event lane in order, each up to its own cap, in the same batch; a lane with ``at_once_max`` only
 while this partition has a place. So critical waits for its own partition's batch and a few others,
 not for a round of all partitions; and nobody is starved. While urgent events come, a lane with a
-``rest_share`` leaves them time between its batches.
+``rest_share`` leaves them time between its batches, and one with ``batch_ms_max`` makes them short.
 
 Invariants: what is returned as covered is exactly the records returned, with the transaction
 markers behind them; records that were fetched and not returned yet are not covered by anything.
@@ -28,6 +28,8 @@ WAIT_S = 0.1
 """How long to wait for records that are known to be there before asking whether to stop."""
 URGENT_S = 1.0
 """So long after an urgent event more of them are expected; no turn rests for longer."""
+RECORDS_MIN = 25
+"""So many of a lane are taken however long a batch takes: each is a transaction."""
 
 
 class Taken(msgspec.Struct):
@@ -48,10 +50,15 @@ class Taken(msgspec.Struct):
 class Turns:
     """Lets a few partitions at a time into a lane with ``at_once_max``, first come first served."""
 
-    def __init__(self, at_once_max: int, rest_share: float = 0.0) -> None:
-        """``rest_share``: see ``Lane``."""
+    def __init__(
+        self, at_once_max: int, rest_share: float = 0.0, batch_ms_max: int | None = None
+    ) -> None:
+        """``rest_share``, ``batch_ms_max``: see ``Lane``."""
         self._slots = asyncio.Semaphore(at_once_max)
         self._rest_share = rest_share
+        self._batch_ms_max = batch_ms_max
+        self._fit = RECORDS_MIN
+        """So many records fit into a batch, as the last one went."""
         self._urgent_at = -URGENT_S
 
     async def wait(self) -> None:
@@ -62,10 +69,23 @@ class Turns:
         """Urgent events were taken, by whichever partition."""
         self._urgent_at = time.monotonic()
 
-    def done(self, took_s: float = 0.0) -> None:
-        """Gives the turn to the next, after a batch that took so long."""
+    @property
+    def is_urgent(self) -> bool:
+        """Whether urgent events come."""
+        return time.monotonic() - self._urgent_at < URGENT_S
+
+    def records_max(self, lane: Lane) -> int:
+        """What may be in the next batch of the lane."""
+        if self._batch_ms_max is None or not self.is_urgent:
+            return lane.records_max
+        return min(lane.records_max, self._fit)
+
+    def done(self, records: int = 0, took_s: float = 0.0) -> None:
+        """Gives the turn to the next, after a batch with so many of the lane that took so long."""
+        if self._batch_ms_max is not None and took_s > 0:
+            self._fit = max(RECORDS_MIN, int(records * self._batch_ms_max / (took_s * 1000)))
         rest_s = min(took_s * self._rest_share, URGENT_S)
-        if rest_s > 0 and time.monotonic() - self._urgent_at < URGENT_S:
+        if rest_s > 0 and self.is_urgent:
             asyncio.get_running_loop().call_later(rest_s, self._slots.release)
         else:
             self._slots.release()
@@ -80,16 +100,16 @@ class Place:
         self._turns = turns
         self.waiting: asyncio.Task[None] | None = None
         """Done when it is this partition's turn; ``None`` when it has not asked."""
-        self._used = False
-        """Records of the lane are in the batch that was returned last."""
+        self._taken = 0
+        """Records of the lane in the batch that was returned last."""
 
     def take(self) -> Taken:
         """What is at hand, if it is this partition's turn; with nothing at hand the turn goes."""
         if self.waiting is None or not self.waiting.done():
             return Taken()
-        taken = take_lane(self._context, self._lane)
-        self._used = bool(taken.records)
-        if not self._used:
+        taken = take_lane(self._context, self._lane, self._turns.records_max(self._lane))
+        self._taken = len(taken.records)
+        if not self._taken:
             self.give_up()
         return taken
 
@@ -102,12 +122,12 @@ class Place:
         """Gives the turn to the next, if this partition has it, after a batch that took so long."""
         if self.waiting is not None and self.waiting.done():
             self.waiting = None
-            self._used = False
-            self._turns.done(took_s)
+            records, self._taken = self._taken, 0
+            self._turns.done(records, took_s)
 
     def batch_done(self, took_s: float) -> None:
         """Gives a turn up that was used; one that came since then is for the next batch."""
-        if self._used:
+        if self._taken:
             self.give_up(took_s)
 
     async def leave(self) -> None:

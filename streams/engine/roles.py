@@ -59,6 +59,9 @@ class Lane(msgspec.Struct, frozen=True):
     rest_share: float = 0.0
     """With ``at_once_max``: while urgent events come, the next batch of it begins so many times as
     long after one as that took."""
+    batch_ms_max: int | None = None
+    """With ``at_once_max``: while urgent events come, a batch has so few of its records that it
+    takes about so long, however long each of them takes."""
 
 
 class Follow(msgspec.Struct, frozen=True):

@@ -87,6 +87,9 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     bulk_rest_share: float = 1.0
     """While critical events come, bulk rests between its batches for so many times as long as the
     last one took. 0: never."""
+    bulk_batch_ms_max: int = 30
+    """And a batch has so few of them, 25 or more, that it takes about so long: with cold caches or
+    large states an event takes five times as long as without."""
     rest_share: float = 0.5
     """After a batch that left nothing behind, a partition lets records gather for so many times as
     long as the batch took: a transaction costs as much for one as for a hundred. 0: never."""

@@ -30,7 +30,7 @@ def role_spec(
 ) -> RoleSpec:
     """What the engine runs for a stateful role."""
     turns = {
-        lane.name: Turns(lane.at_once_max, lane.rest_share)
+        lane.name: Turns(lane.at_once_max, lane.rest_share, lane.batch_ms_max)
         for lane in role.events
         if lane.at_once_max is not None
     }
