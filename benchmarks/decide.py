@@ -67,10 +67,7 @@ async def product(stand: Stand, options: Options, events: int, recipients: int) 
         gate.fill(people.events(events, recipients, uuid.uuid4().hex[:8], now_ms()))
         targets = await stand.watch.ends(topics.EVENTS, stand.partitions)
         log_before = {name: stand.log_bytes(names) for name, names in LOGS.items()}
-
-        async def work() -> None:
-            await asyncio.to_thread(gate.open)
-            await stand.until_consumed(GROUP, targets, worker)
+        work = stand.work_off(gate, GROUP, targets, worker)
 
         say("the gate opens")
         with Recording(options, worker, "decide"):

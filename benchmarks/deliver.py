@@ -157,11 +157,7 @@ class Bench:
         with Gate(self.stand.bootstrap) as gate:
             gate.fill(self.records(kind, count))
             targets = await self.stand.watch.ends((topic,), self.stand.partitions)
-
-            async def work() -> None:
-                await asyncio.to_thread(gate.open)
-                await self.stand.until_consumed(GROUP, targets, worker)
-
+            work = self.stand.work_off(gate, GROUP, targets, worker)
             found = await measured(work, worker, self.stand, count)
         return {
             "per_second": found["events_per_second"],

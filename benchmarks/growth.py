@@ -43,11 +43,7 @@ async def worked_off(stand: Stand, workers: Workers, events: int, recipients: in
     with Gate(stand.bootstrap) as gate:
         gate.fill(people.events(events, recipients, uuid.uuid4().hex[:8], now_ms()))
         targets = await stand.watch.ends(topics.EVENTS, stand.partitions)
-
-        async def work() -> None:
-            await asyncio.to_thread(gate.open)
-            await stand.until_consumed(GROUP, targets, workers)
-
+        work = stand.work_off(gate, GROUP, targets, workers)
         return await measured(work, workers, stand, events)
 
 

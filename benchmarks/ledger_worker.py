@@ -59,10 +59,7 @@ async def measure(options: Options) -> Figures:
                 gate.send(topics.DECISIONS, key, value, partition)
             gate.flush()
             targets = await stand.watch.ends((topics.DECISIONS,), stand.partitions)
-
-            async def work() -> None:
-                await asyncio.to_thread(gate.open)
-                await stand.until_consumed(GROUP, targets, worker)
+            work = stand.work_off(gate, GROUP, targets, worker)
 
             with Recording(options, worker, "ledger-worker"):
                 found = await measured(work, worker, stand, events)

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -28,6 +28,7 @@ from aiokafka.errors import (
     NotCoordinatorForGroupError,
 )
 
+from benchmarks.load import Gate
 from benchmarks.report import ROOT, Options
 from streams import topics
 from streams.engine.topics_admin import create_topics
@@ -281,6 +282,13 @@ class Stand:
                 raise RuntimeError(f"{what}:\n{worker.said()}")
             await asyncio.sleep(POLL_S)
 
+    async def work_off(
+        self, gate: Gate, group: str, targets: Mapping[Place, int], worker: Worker | Workers
+    ) -> None:
+        """Opens a gate and waits until all behind it is consumed: what ``measured`` measures."""
+        await asyncio.to_thread(gate.open)
+        await self.until_consumed(group, targets, worker)
+
     async def close(self) -> None:
         """Ends what runs; the folder goes with it."""
         for worker in self._workers:
@@ -384,12 +392,12 @@ class Recording:
 
 
 async def measured(
-    work: Callable[[], Any], worker: Worker | Workers, stand: Stand, events: int
+    work: Coroutine[Any, Any, None], worker: Worker | Workers, stand: Stand, events: int
 ) -> dict[str, float]:
-    """Runs ``work`` and says what it took, for ``events``: rates, CPU and memory."""
+    """Does ``work`` and says what it took, for ``events``: rates, CPU and memory."""
     cpu, broker_cpu, waited_s = worker.cpu_s(), stand.broker_cpu_s(), worker.waited_s()
     began = time.perf_counter()
-    await work()
+    await work
     seconds = time.perf_counter() - began
     per_100_000 = 100_000 / events
     return {

@@ -47,10 +47,7 @@ async def on_engine(stand: Stand, options: Options, events: int, recipients: int
     with Gate(stand.bootstrap) as gate:
         gate.fill(thin_rules.events(events, recipients))
         targets = await stand.watch.ends((thin_rules.EVENTS,), stand.partitions)
-
-        async def work() -> None:
-            await asyncio.to_thread(gate.open)
-            await stand.until_consumed(thin_job.GROUP, targets, worker)
+        work = stand.work_off(gate, thin_job.GROUP, targets, worker)
 
         with Recording(options, worker, "thin"):
             figures = await measured(work, worker, stand, events)
@@ -93,7 +90,7 @@ async def on_faust(stand: Stand, events: int, recipients: int) -> Figures:
         ends = await stand.watch.ends((thin_faust.EVENTS,), stand.partitions)
         await stand.until_consumed(thin_faust.GROUP, ends, worker)
 
-    figures = await measured(work, worker, stand, events)
+    figures = await measured(work(), worker, stand, events)
     await worker.stop()
     return figures
 

@@ -128,7 +128,7 @@ async def measure(stand: Stand, events: int, recipients: int) -> dict[str, float
         ends = await stand.watch.ends(inputs, stand.partitions)
         await stand.until_consumed("twin", ends, worker)
 
-    figures = await measured(work, worker, stand, events)
+    figures = await measured(work(), worker, stand, events)
     await worker.stop()
     return {**figures, "events": events, "recipients": recipients}
 
