@@ -281,12 +281,14 @@ async def bulk_of(order: WallOrder) -> None:
         await asyncio.sleep(0.001)
 
 
+SHORT_BULK = Lane("bulk", ("bulk",), records_max=250, at_once_max=1, batch_ms_max=30)
+
+
 async def test_while_urgent_events_come_a_batch_of_bulk_is_as_short_as_it_should_be() -> None:
-    bulk = Lane("bulk", ("bulk",), records_max=250, at_once_max=1, batch_ms_max=30)
-    turns = Turns(1, batch_ms_max=bulk.batch_ms_max)
-    assert turns.records_max(bulk) == 250, "nobody is in a hurry"
+    turns = Turns(1, batch_ms_max=SHORT_BULK.batch_ms_max)
+    assert turns.records_max(SHORT_BULK) == 250, "nobody is in a hurry"
     turns.note_urgent()
-    assert turns.records_max(bulk) == RECORDS_MIN, "nothing is known of how long they take"
+    assert turns.records_max(SHORT_BULK) == RECORDS_MIN, "nothing is known of how long they take"
     seen = (
         (25, 0.01, 75), (75, 0.01, 225), (225, 0.02, 250), (250, 0.06, 125),
         (125, 60.0, RECORDS_MIN), (1, 0.01, RECORDS_MIN),
@@ -294,26 +296,24 @@ async def test_while_urgent_events_come_a_batch_of_bulk_is_as_short_as_it_should
     for records, took_s, fit in seen:
         await turns.wait()
         turns.done(records, took_s)
-        assert turns.records_max(bulk) == fit
+        assert turns.records_max(SHORT_BULK) == fit
 
 
 async def test_a_turn_that_gave_nothing_says_nothing_of_how_long_records_take() -> None:
-    bulk = Lane("bulk", ("bulk",), records_max=250, at_once_max=1, batch_ms_max=30)
-    turns = Turns(1, batch_ms_max=30)
+    turns = Turns(1, batch_ms_max=SHORT_BULK.batch_ms_max)
     turns.note_urgent()
     await turns.wait()
     turns.done(100, 0.02)
     await turns.wait()
     turns.done(0, 0.0)
-    assert turns.records_max(bulk) == 150
+    assert turns.records_max(SHORT_BULK) == 150
 
 
 async def test_the_order_takes_no_more_of_bulk_than_fits() -> None:
     turns = Turns(1, batch_ms_max=30)
     logs = FakeLogs(rest_share=0.0)
     context: Any = logs
-    bulk = Lane("bulk", ("bulk",), records_max=100, at_once_max=1)
-    order = WallOrder(context, CONTROL, (CRITICAL, NORMAL, bulk), {"bulk": turns})
+    order = WallOrder(context, CONTROL, (CRITICAL, NORMAL, SHORT_BULK), {"bulk": turns})
     await order.take(0)
     for _ in range(90):
         logs.append("bulk")
