@@ -4,13 +4,17 @@ The changelog is the truth; this is a cache of it that remembers how far it got.
 written here after its transaction committed, in one ``WriteBatch`` with the changelog offset, so
 that a crash leaves an older state that knows its age, never a mixed one.
 
-Keys of the state are the logic's. The store keeps two kinds of its own, never changelogged:
-``0xfe`` where the changelog was followed to, and ``0xff due owner`` the index of due times.
+Keys of the state are the logic's; the store keeps one of its own beside them, never changelogged:
+``0xfe``, where the changelog was followed to. State is read and written by key, and a batch's keys
+lie anywhere among a hundred thousand that were written lately: RocksDB keeps those in a hash table
+instead of its usual skip list (docs/performance.md). The index of due times, ``due owner``, is read
+in order, so it is a column family of its own, with a skip list.
 
 Invariants: a database is opened by name and closed by name; ``close`` releases its lock before it
-returns (no iterator outlives the method that made it: RocksDB keeps the lock for it); damage is
-remembered on disk, so that the next start begins from nothing instead of trusting what is left;
-no entry of the due index lies before ``_due_from``.
+returns (no iterator outlives the method that made it, and no handle of a column family the
+database: RocksDB keeps the lock for them); damage is remembered on disk, so that the next start
+begins from nothing instead of trusting what is left; no entry of the due index lies before
+``_due_from``.
 """
 
 from __future__ import annotations
@@ -26,9 +30,11 @@ from rocksdict import (
     BottommostLevelCompaction,
     Cache,
     CompactOptions,
+    MemtableFactory,
     Options,
     Rdict,
     ReadOptions,
+    SliceTransform,
     WriteBatch,
     WriteBufferManager,
 )
@@ -36,9 +42,15 @@ from rocksdict import (
 from streams.engine.api import Due
 
 FOLLOWED_KEY = b"\xfefollowed"
-DUE_PREFIX = b"\xff"
-DUE_KEY_BYTES = 9
+DUE_INDEX = "due"
+"""Column family of the index of due times."""
+DUE_MS_BYTES = 8
 DAMAGED = "DAMAGED"
+HASH_BUCKETS = 1 << 15
+"""Of the hash table of what was written lately: 256 KB for each database. One holds some 8 MB of
+state with 16 of them in a worker, and 64 MB at most: one to five keys a bucket."""
+HASHED_BYTES = 64
+"""Of a key: as many as tell recipients apart."""
 
 
 class StoreDamaged(Exception):  # noqa: N818 (a state, named for what happened)
@@ -61,7 +73,12 @@ _followed_decoder = msgspec.msgpack.Decoder(Followed)
 
 def due_key(due_ms: int, owner: bytes) -> bytes:
     """Index key: sorts by due time, then owner."""
-    return DUE_PREFIX + due_ms.to_bytes(8, "big") + owner
+    return due_ms.to_bytes(DUE_MS_BYTES, "big") + owner
+
+
+def due_of_key(key: bytes) -> tuple[int, bytes]:
+    """(due_ms, owner) of an index key."""
+    return int.from_bytes(key[:DUE_MS_BYTES], "big"), key[DUE_MS_BYTES:]
 
 
 class SharedMemory:
@@ -73,8 +90,17 @@ class SharedMemory:
             write_buffer_bytes, allow_stall=False, cache=self.cache
         )
 
-    def options(self) -> Options:
-        """Options of one database."""
+    def state_options(self) -> Options:
+        """Options of one database, and of the state in it."""
+        options = self.due_options()
+        options.set_prefix_extractor(SliceTransform.create_max_len_prefix(HASHED_BYTES))
+        hash_table: Any = MemtableFactory.hash_link_list  # Its type knows of no argument.
+        options.set_memtable_factory(hash_table(HASH_BUCKETS))
+        options.create_missing_column_families(True)
+        return options
+
+    def due_options(self) -> Options:
+        """Options of the index of due times."""
         table = BlockBasedOptions()
         table.set_block_cache(self.cache)
         table.set_bloom_filter(10, block_based=False)
@@ -89,6 +115,7 @@ class SharedMemory:
         options.set_keep_log_file_num(2)
         options.set_max_log_file_size(1 << 20)
         options.set_max_total_wal_size(64 << 20)
+        options.set_allow_concurrent_memtable_write(False)  # A hash table cannot; nobody does.
         return options
 
 
@@ -99,7 +126,10 @@ class PartitionStore:
         self.folder = folder
         self._memory = memory
         self._db: Any = None
-        self._due_from = DUE_PREFIX
+        self._due: Any = None
+        self._due_family: Any = None
+        """Names the due index in a batch of writes."""
+        self._due_from = b""
         """Where looking for what is due begins. RocksDB steps over every entry that was deleted
         since its files were last rewritten, and what fired was all at the front."""
 
@@ -115,6 +145,9 @@ class PartitionStore:
             wiped = "it was marked as damaged"
             self.wipe()
         try:
+            if self._is_of_an_older_release():
+                wiped = "an older release wrote it, with its due index elsewhere"
+                self.wipe()
             self._open()
             self.followed()
         except Exception as error:
@@ -125,10 +158,17 @@ class PartitionStore:
             self._open()
         return wiped
 
+    def _is_of_an_older_release(self) -> bool:
+        exists = (self.folder / "CURRENT").exists()
+        return exists and DUE_INDEX not in Rdict.list_cf(str(self.folder))
+
     def _open(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._due_from = DUE_PREFIX
-        self._db = Rdict(str(self.folder), self._memory.options())
+        self._due_from = b""
+        families = {DUE_INDEX: self._memory.due_options()}
+        self._db = Rdict(str(self.folder), self._memory.state_options(), families)
+        self._due = self._db.get_column_family(DUE_INDEX)
+        self._due_family = self._db.get_column_family_handle(DUE_INDEX)
 
     @property
     def is_open(self) -> bool:
@@ -137,9 +177,11 @@ class PartitionStore:
 
     def close(self) -> None:
         """Closes the database and gives its lock back. May be called twice."""
-        db, self._db = self._db, None
-        if db is not None:
-            db.close()
+        db, due = self._db, self._due
+        self._db = self._due = self._due_family = None
+        for each in (due, db):
+            if each is not None:
+                each.close()
 
     def wipe(self) -> None:
         """Deletes the closed database."""
@@ -173,30 +215,36 @@ class PartitionStore:
         return self.get_many([key])[0]
 
     def scan(self, prefix: bytes, after: bytes | None, limit: int) -> list[tuple[bytes, bytes]]:
-        """Pairs whose key starts with ``prefix``, in order, ``after`` exclusive."""
+        """Pairs whose key starts with ``prefix``, in order, ``after`` exclusive.
+
+        Takes milliseconds for a page of a table: what was written lately is put in order first.
+        """
         start = prefix if after is None else max(prefix, after + b"\0")
-        return self._range(start, _successor(prefix), limit)
+        return self._range(self._db, start, _successor(prefix), limit)
 
     def due_until(self, now_ms: int, limit: int) -> list[tuple[int, bytes]]:
         """(due_ms, owner) of what is due by ``now_ms``, oldest first."""
         end = due_key(now_ms + 1, b"")
         if end <= self._due_from:
             return []
-        pairs = self._range(self._due_from, end, limit)
+        pairs = self._range(self._due, self._due_from, end, limit)
         self._due_from = pairs[0][0] if pairs else end
-        return [(int.from_bytes(key[1:9], "big"), key[DUE_KEY_BYTES:]) for key, _ in pairs]
+        return [due_of_key(key) for key, _ in pairs]
 
     def first_due_ms(self) -> int | None:
         """The earliest due time, if any."""
-        pairs = self._range(self._due_from, None, 1)
-        return int.from_bytes(pairs[0][0][1:9], "big") if pairs else None
+        pairs = self._range(self._due, self._due_from, None, 1)
+        return due_of_key(pairs[0][0])[0] if pairs else None
 
-    def _range(self, start: bytes, end: bytes | None, limit: int) -> list[tuple[bytes, bytes]]:
+    def _range(
+        self, table: Any, start: bytes, end: bytes | None, limit: int
+    ) -> list[tuple[bytes, bytes]]:
         try:
             options = ReadOptions()
+            options.set_total_order_seek(True)  # Else one bucket of the hash table is all.
             if end is not None:
                 options.set_iterate_upper_bound(end)
-            iterator = self._db.iter(options)
+            iterator = table.iter(options)
             iterator.seek(start)
             pairs: list[tuple[bytes, bytes]] = []
             while len(pairs) < limit and iterator.valid():
@@ -226,11 +274,11 @@ class PartitionStore:
                 batch.put(key, value)
         for entry in due:
             if entry.old_ms is not None:
-                batch.delete(due_key(entry.old_ms, entry.owner))
+                batch.delete(due_key(entry.old_ms, entry.owner), self._due_family)
             if entry.new_ms is not None:
                 key = due_key(entry.new_ms, entry.owner)
                 self._due_from = min(self._due_from, key)
-                batch.put(key, b"")
+                batch.put(key, b"", self._due_family)
         batch.put(FOLLOWED_KEY, _followed_encoder.encode(followed))
         try:
             self._db.write(batch)
@@ -248,12 +296,12 @@ class PartitionStore:
         options.set_bottommost_level_compaction(BottommostLevelCompaction.force())
         for key in keys:
             self._db.compact_range(key, key + b"\0", options)
-        self._db.compact_range(DUE_PREFIX, None, options)
+        self._due.compact_range(None, None, options)
 
     def size_bytes(self) -> int:
         """Rough size on disk, for the metrics."""
-        value = self._db.property_int_value("rocksdb.total-sst-files-size")
-        return int(value or 0)
+        tables = (self._db, self._due)
+        return sum(int(t.property_int_value("rocksdb.total-sst-files-size") or 0) for t in tables)
 
 
 def _successor(prefix: bytes) -> bytes | None:

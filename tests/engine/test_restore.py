@@ -27,25 +27,30 @@ def store_of(bench: Bench, name: str = "a", partition: int = 0) -> PartitionStor
     return PartitionStore(folder, SharedMemory(8 << 20, 8 << 20))
 
 
-def contents(bench: Bench) -> dict[bytes, bytes]:
+Contents = tuple[dict[bytes, bytes], list[tuple[int, bytes]]]
+"""(state, due index)."""
+
+
+def contents(bench: Bench) -> Contents:
     """Everything in the store but the changelog offset."""
     store = store_of(bench)
     assert store.open() is None
     pairs = {key: value for key, value in store.scan(b"", None, 1_000_000) if key[:1] != b"\xfe"}
+    due = store.due_until(1 << 62, 1_000_000)
     store.close()
-    return pairs
+    return pairs, due
 
 
-async def worked(bench: Bench, due_ms: int = 4_000_000_000_000) -> dict[bytes, bytes]:
+async def worked(bench: Bench, due_ms: int = 4_000_000_000_000) -> Contents:
     """A worker counted 200 events of 20 keys and stopped; what its store holds."""
     await bench.send(bench.names.normal, 180)
     await bench.send(bench.names.normal, 20, value=b"due:%d" % due_ms)
     worker = bench.start()
     await bench.settled(200)
     assert await worker.stop() == 0
-    pairs = contents(bench)
-    assert sum(key.startswith(b"\xff") for key in pairs) == 20
-    return pairs
+    state, due = contents(bench)
+    assert len(due) == 20
+    return state, due
 
 
 async def goes_on(bench: Bench) -> Any:

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rocksdict import Options, Rdict
 
 from streams.engine.api import Due
 from streams.engine.store import (
     DAMAGED,
-    DUE_PREFIX,
+    HASHED_BYTES,
     Followed,
     PartitionStore,
     SharedMemory,
@@ -144,19 +145,19 @@ def test_what_fired_is_not_stepped_over_at_the_next_look(
     store.write([], [Due(owner, 100, None) for owner in everyone], Followed(TOPIC, 2))
     began: list[bytes] = []
 
-    def look(start: bytes, end: bytes | None, limit: int) -> list[tuple[bytes, bytes]]:
+    def look(_: Any, start: bytes, end: bytes | None, limit: int) -> list[tuple[bytes, bytes]]:
         began.append(start)
         return []
 
     monkeypatch.setattr(store, "_range", look)
     assert store.due_until(200, 1) == store.due_until(300, 1) == []
-    assert began == [DUE_PREFIX, due_key(201, b"")]
+    assert began == [b"", due_key(201, b"")]
 
 
 def test_the_due_index_is_no_part_of_a_scan_of_the_state(store: PartitionStore) -> None:
     store.write([(b"w1", b"x")], [Due(b"1", None, 5)], Followed(TOPIC, 1))
     assert store.scan(b"w", None, 10) == [(b"w1", b"x")]
-    assert {key[:1] for key, _ in store.scan(b"", None, 10)} == {b"w", b"\xfe", b"\xff"}
+    assert {key[:1] for key, _ in store.scan(b"", None, 10)} == {b"w", b"\xfe"}
 
 
 def test_close_gives_the_lock_back(store: PartitionStore, memory: SharedMemory) -> None:
@@ -193,6 +194,28 @@ def test_damage_that_is_read_is_remembered_and_wiped(
     assert again.open() == "it was marked as damaged"
     assert again.followed() is None
     again.close()
+
+
+def test_a_database_of_an_older_release_is_wiped(tmp_path: Path, memory: SharedMemory) -> None:
+    """Its due times would not be found, and nothing that waits would ever be sent."""
+    options = Options(raw_mode=True)
+    older = Rdict(str(tmp_path / "partition"), options)
+    older[b"a"] = b"1"
+    older.close()
+    store = PartitionStore(tmp_path / "partition", memory)
+    reason = store.open()
+    assert reason is not None
+    assert "older release" in reason
+    assert store.scan(b"", None, 10) == []
+    store.close()
+
+
+def test_keys_alike_for_longer_than_is_hashed_are_told_apart(store: PartitionStore) -> None:
+    """And found in order: what was written lately lies in the order of nothing."""
+    pairs = [(b"p" + b"x" * HASHED_BYTES + b"%03d" % n, b"%d" % n) for n in range(300)]
+    store.write(reversed(pairs), [], Followed(TOPIC, 1))
+    assert store.get_many([key for key, _ in pairs]) == [value for _, value in pairs]
+    assert store.scan(b"p", pairs[10][0], 5) == pairs[11:16]
 
 
 def test_a_folder_that_cannot_be_opened_is_wiped(

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rocksdict import AccessType, Options, Rdict
+from rocksdict import AccessType, Rdict, ReadOptions
 
-from streams.engine.store import DUE_PREFIX, FOLLOWED_KEY
+from streams.engine.store import DUE_INDEX, FOLLOWED_KEY, due_of_key
 
 Harm = str
 HARMS: tuple[Harm, ...] = ("deleted", "flipped", "truncated")
@@ -44,16 +44,16 @@ def harm(folder: Path, how: Harm, draw: random.Random) -> None:
 
 def contents(database: Path) -> tuple[dict[bytes, bytes], list[tuple[int, bytes]]]:
     """(state, due index) of a database that nobody has open."""
-    opened: Any = Rdict(str(database), Options(raw_mode=True), access_type=AccessType.read_only())
-    state: dict[bytes, bytes] = {}
-    due: list[tuple[int, bytes]] = []
+    opened: Any = Rdict(str(database), access_type=AccessType.read_only())
+    index: Any = opened.get_column_family(DUE_INDEX)
     try:
-        for key, value in opened.items():
-            if key.startswith(DUE_PREFIX):
-                due.append((int.from_bytes(key[1:9], "big"), key[9:]))
-            elif key != FOLLOWED_KEY:
-                state[key] = value
+        everything = ReadOptions()
+        everything.set_total_order_seek(True)
+        state = dict(opened.items(read_opt=everything))
+        state.pop(FOLLOWED_KEY, None)
+        due = [due_of_key(key) for key, _ in index.items()]
     finally:
+        index.close()
         opened.close()
     return state, due
 
