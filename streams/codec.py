@@ -101,12 +101,12 @@ CONSTRUCTORS: Mapping[str, Callable[..., Any]] = {
 }
 """Record -> what its fields become, in the schema's order, which is the struct's."""
 
-_SOURCE = "None if v.source is None else v.source."
 ENTRY_SOURCE = {
-    "entry.source_topic": _SOURCE + "topic",
-    "entry.source_partition": _SOURCE + "partition",
-    "entry.source_offset": _SOURCE + "offset",
+    "entry.source_topic": ("source", "topic"),
+    "entry.source_partition": ("source", "partition"),
+    "entry.source_offset": ("source", "offset"),
 }
+"""Fields of an entry's record that are in its source, if it has one."""
 
 
 class Codec:
@@ -128,7 +128,7 @@ class Codec:
         self._events = self._structs["event"]
         self._delivery = self._writer("delivery")
         self._claim = self._writer("claim")
-        self._decision = self._writer("decision", arguments=True, expressions=ENTRY_SOURCE)
+        self._decision = self._writer("decision", arguments=True, paths=ENTRY_SOURCE)
         self._feedback = self._writer("feedback", arguments=True)
         self._outcome = self._writer("outcome", mappings=True)
 

@@ -116,8 +116,15 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         assert len(texts) <= 10
 
 
-def test_an_expression_replaces_plain_access() -> None:
-    schema = {"type": "record", "name": "r", "fields": [{"name": "a", "type": ["null", "int"]}]}
-    write = compile_writer(schema, b"", expressions={"r.a": "None if v is None else v + 1"})
-    assert write(None) == b"\x00"
-    assert write(4) == b"\x02\x0a"
+class Far(msgspec.Struct):
+    away: Thing | None
+    here: int
+
+
+def test_a_path_says_where_a_field_is() -> None:
+    fields = [{"name": "here", "type": "int"}, {"name": "color", "type": ["null", "string"]}]
+    schema = {"type": "record", "name": "far", "fields": fields}
+    write = compile_writer(schema, b"", paths={"far.color": ("away", "color")})
+    assert write(Far(None, 5)) == b"\x0a\x00"
+    thing = Thing("", "", None, 0, 0.0, True, b"", (), None, {}, "RED")
+    assert write(Far(thing, 5)) == b"\x0a\x02\x06RED"
