@@ -11,14 +11,15 @@ import re
 from bisect import bisect_right
 from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
+from typing import Final
 from zoneinfo import ZoneInfo
 
-MINUTES_PER_DAY = 1_440
-DAY_MS = MINUTES_PER_DAY * 60_000
+MINUTES_PER_DAY: Final = 1_440
+DAY_MS: Final = MINUTES_PER_DAY * 60_000
 CALENDAR_ENTRIES_MAX = 4_096
 """Different (times, zone, day) whose instants are kept at once: under 1 KiB each."""
-_CLOCK = re.compile(r"[0-9]{1,2}:[0-5][0-9]")
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_CLOCK: Final = re.compile(r"[0-9]{1,2}:[0-5][0-9]")
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @lru_cache(maxsize=1024)

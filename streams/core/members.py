@@ -11,22 +11,23 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Collection
+from typing import Final
 
 from msgspec.structs import replace
 
 from streams.core import ids, sizes
 from streams.core.model import DigestItem, Notification, OpenDigest
 
-HASH_BYTES = 8
-FACT_BYTES = 16
-NOBODY = bytes(HASH_BYTES)
-_EXPIRY = struct.Struct(">8xQ")
+HASH_BYTES: Final = 8
+FACT_BYTES: Final = 16
+NOBODY: Final = bytes(HASH_BYTES)
+_EXPIRY: Final = struct.Struct(">8xQ")
 """The second half of a fact; the first, the actor's hash, is passed over."""
 
 
 def fact(actor: bytes, expires_at_ms: int) -> bytes:
     """What is kept of one event: its actor's hash (``NOBODY`` for none) and its expiry."""
-    return actor + expires_at_ms.to_bytes(8)
+    return actor + expires_at_ms.to_bytes(8, "big")
 
 
 def position(members: bytes, event_id: str) -> int:

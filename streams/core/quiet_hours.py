@@ -11,6 +11,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from datetime import date, timedelta
 from functools import lru_cache
+from typing import Final
 
 from streams.core import ids
 from streams.core.local_time import instant, zone_of
@@ -18,16 +19,27 @@ from streams.core.model import Preferences, QuietWindow
 from streams.core.policy import DAY_MS
 
 DAYS_BEFORE, DAYS_AFTER = 2, 9
-_EPOCH_DAY = date(1970, 1, 1)
+_EPOCH_DAY: Final = date(1970, 1, 1)
 
 Intervals = tuple[tuple[int, int], ...]
-
-
 CACHE_ENTRIES_MAX = 16_384
 """Different (windows, zone, day) kept at once: 1 KiB each, 100 us to make again."""
 
 
 @lru_cache(maxsize=CACHE_ENTRIES_MAX)
+def _edges_around(
+    windows: tuple[QuietWindow, ...], zone_name: str, utc_day: int
+) -> tuple[int, ...]:
+    """Start, end, start, end, ... of ``intervals_around``: each later than the one before.
+
+    How many of them are over says everything: after an odd number it is quiet until the next.
+    """
+    edges: list[int] = []
+    for start, end in intervals_around(windows, zone_name, utc_day):
+        edges += (start, end)
+    return tuple(edges)
+
+
 def intervals_around(windows: tuple[QuietWindow, ...], zone_name: str, utc_day: int) -> Intervals:
     """Disjoint [start_ms, end_ms) of quiet time from two days before to nine after, in order."""
     zone = zone_of(zone_name)
@@ -61,22 +73,23 @@ def quiet_until(preferences: Preferences, now_ms: int) -> int | None:
 
     Quiet time without end in sight (every day, all day) ends nine days on, and is asked again.
     """
-    if not preferences.quiet_hours:
+    windows = preferences.quiet_hours
+    if not windows:
         return None
-    around = intervals_around(preferences.quiet_hours, preferences.zone, now_ms // DAY_MS)
-    at = bisect_right(around, (now_ms, 1 << 62)) - 1
-    if at >= 0 and now_ms < around[at][1]:
-        return around[at][1]
-    return None
+    edges = _edges_around(windows, preferences.zone, now_ms // DAY_MS)
+    over = bisect_right(edges, now_ms)
+    return edges[over] if over % 2 else None
 
 
 def next_quiet_ms(preferences: Preferences, now_ms: int) -> int | None:
     """Start of the next quiet time after ``now_ms``; ``None`` when there is none in sight."""
-    if not preferences.quiet_hours:
+    windows = preferences.quiet_hours
+    if not windows:
         return None
-    around = intervals_around(preferences.quiet_hours, preferences.zone, now_ms // DAY_MS)
-    at = bisect_right(around, (now_ms, 1 << 62))
-    return around[at][0] if at < len(around) else None
+    edges = _edges_around(windows, preferences.zone, now_ms // DAY_MS)
+    over = bisect_right(edges, now_ms)
+    next_start = over + over % 2
+    return edges[next_start] if next_start < len(edges) else None
 
 
 def release_at(
