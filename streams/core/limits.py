@@ -19,9 +19,10 @@ def allowed(
     A notification that falls back to another channel was charged to its recipient already.
     """
     one = category.route != "all"
-    if not turn.policy.limits and not category.limits:
+    everywhere, in_category = turn.policy.limits, category.limits
+    if not everywhere and not in_category:
         return (usable[:1] if one else usable), [], None
-    plan = rate_limit.plan_of(turn.policy.limits, category.limits, category.name)
+    plan = rate_limit.plan_of(everywhere, in_category, category.name)
     charged = [] if course.charged else list(plan.notification)
     refusal = None if critical else rate_limit.check(turn.activity, charged, turn.now_ms)
     if refusal is not None:
@@ -52,12 +53,12 @@ def _fit(
     turn: Turn, plan: Plan, offer: Offer, critical: bool
 ) -> tuple[Refusal | None, Offer | None, list[Scope]]:
     """The offer with the destinations that have room, and what they charge; or the refusal."""
-    now_ms = turn.now_ms
-    scopes = list(plan.channels.get(offer.channel, ()))
-    refusal = None if critical else rate_limit.check(turn.activity, scopes, now_ms)
+    now_ms, channel = turn.now_ms, offer.channel
+    scopes = list(plan.channels.get(channel, ()))
+    refusal = None if critical or not scopes else rate_limit.check(turn.activity, scopes, now_ms)
     if refusal is not None:
         return refusal, None, []
-    per_address = plan.destinations.get(offer.channel)
+    per_address = plan.destinations.get(channel)
     if per_address is None:
         return None, offer, scopes
     fitting = []

@@ -21,16 +21,18 @@ def usable_now(turn: Turn, category: Category, course: Course) -> list[Offer]:
     of_channel: dict[str, tuple[Destination, ...]] = {}
     for destination in profile.destinations:
         channel = CHANNEL_OF_KIND[destination.kind]
-        of_channel[channel] = (*of_channel.get(channel, ()), destination)
-    for step, channel in enumerate(preferences.channel_order(category, profile.preferences)):
-        found = of_channel.get(channel, ())
-        if not found or step < course.step or channel == course.without:
+        others = of_channel.get(channel)
+        of_channel[channel] = (*others, destination) if others else (destination,)
+    choices, first_step, without = profile.preferences, course.step, course.without
+    for step, channel in enumerate(preferences.channel_order(category, choices)):
+        found = of_channel.get(channel)
+        if found is None or step < first_step or channel == without:
             continue
         if restricted and not (
             found := open_destinations(profile, channel, turn.policy, turn.now_ms)
         ):
             continue
-        wanted, cell = preferences.wants(category, channel, profile.preferences)
+        wanted, cell = preferences.wants(category, channel, choices)
         if wanted:
             usable.append(Offer(channel, step, found, cell))
     return usable
@@ -52,10 +54,12 @@ def why_none(turn: Turn, category: Category, course: Course) -> tuple[Verdict, s
     What an operator, the law or the recipient said outranks the lack of an address.
     """
     closed: dict[str, tuple[str, str]] = {}
+    inputs: dict[str, str] = {}
+    first_step, without = course.step, course.without
     for step, channel in enumerate(preferences.channel_order(category, turn.profile.preferences)):
-        if step >= course.step and channel != course.without:
-            closed[channel] = _why_closed(turn, category, channel)
-    inputs = {channel: f"{why} ({detail})" for channel, (why, detail) in closed.items()}
+        if step >= first_step and channel != without:
+            why, detail = closed[channel] = _why_closed(turn, category, channel)
+            inputs[channel] = f"{why} ({detail})"
     for reason, detail in closed.values():
         if reason not in ("opted_out", "no_destination"):
             name = "switch" if reason == "killed" else "scope"
@@ -71,7 +75,8 @@ def why_none(turn: Turn, category: Category, course: Course) -> tuple[Verdict, s
 def _why_closed(turn: Turn, category: Category, channel: str) -> tuple[str, str]:
     """(reason, detail) of one closed channel."""
     profile = turn.profile
-    if not open_destinations(profile, channel, turn.policy, turn.now_ms):
+    restricted = profile.suppressions or turn.policy.kills
+    if restricted and not open_destinations(profile, channel, turn.policy, turn.now_ms):
         for destination in profile.destinations:
             if CHANNEL_OF_KIND[destination.kind] == channel:
                 found = _obstacle(profile, destination, channel, turn.policy, turn.now_ms)

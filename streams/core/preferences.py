@@ -37,15 +37,15 @@ def wants(category: Category, channel: str, preferences: Preferences) -> tuple[b
     """(wanted, cell that decided)."""
     if category.mandatory:
         return True, "mandatory"
-    name = category.name
-    if preferences.cells and (choice := preferences.cells.get(f"{name}/{channel}")) is not None:
+    name, cells, default = category.name, preferences.cells, preferences.default
+    if cells and (choice := cells.get(f"{name}/{channel}")) is not None:
         return choice, f"cell {name}/{channel}"
     if (choice := preferences.channels.get(channel)) is not None:
         return choice, f"channel {channel}"
     if (choice := preferences.categories.get(name)) is not None:
         return choice, f"category {name}"
-    if preferences.default is not None:
-        return preferences.default, "recipient default"
+    if default is not None:
+        return default, "recipient default"
     if channel in category.default_off_channels:
         return False, f"policy channel {channel}"
     return category.default_on, f"policy category {name}"
@@ -53,9 +53,10 @@ def wants(category: Category, channel: str, preferences: Preferences) -> tuple[b
 
 def channel_order(category: Category, preferences: Preferences) -> tuple[Channel, ...]:
     """The category's channels, those that the recipient ordered first."""
-    if not preferences.channel_order:
+    order = preferences.channel_order
+    if not order:
         return category.channels
-    wished = preferences.channel_order.get(category.name, ())
+    wished = order.get(category.name, ())
     known: dict[str, Channel] = {channel: channel for channel in category.channels}
     first = tuple(dict.fromkeys(known[channel] for channel in wished if channel in known))
     return first + tuple(channel for channel in category.channels if channel not in first)

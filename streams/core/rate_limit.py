@@ -66,19 +66,22 @@ def for_destination(scopes: tuple[Scope, ...], destination_id: str) -> list[Scop
 
 def free_at(times: tuple[int, ...], rule: LimitRule, now_ms: int) -> int | None:
     """When the next send fits; ``None`` when one fits now."""
-    if rule.count_max <= 0:
+    count_max: int = rule.count_max
+    if count_max <= 0:
         return now_ms + rule.window_ms
-    if len(times) < rule.count_max:
+    if len(times) < count_max:
         return None
-    at = times[-rule.count_max] + rule.window_ms
+    at = times[-count_max] + rule.window_ms
     return at if at > now_ms else None
 
 
 def check(activity: Activity, wanted: list[Scope], now_ms: int) -> Refusal | None:
     """The refusal that lasts longest among all limits asked, or ``None``."""
     worst: Refusal | None = None
+    sent = activity.sent
     for key, rule in wanted:
-        at = free_at(activity.sent.get(key, ()), rule, now_ms)
+        times = sent.get(key)
+        at = free_at(times if times is not None else (), rule, now_ms)
         if at is not None and (worst is None or at > worst.free_at_ms):
             worst = Refusal(rule, at)
     return worst
@@ -90,12 +93,17 @@ def consume(activity: Activity, charged: list[Scope], now_ms: int, scopes_max: i
         return activity
     largest: dict[str, tuple[int, int]] = {}
     for key, rule in charged:
-        size, window_ms = largest.get(key, (1, 0))
-        largest[key] = (max(size, rule.count_max), max(window_ms, rule.window_ms))
+        size, window_ms = max(1, rule.count_max), max(0, rule.window_ms)
+        before = largest.get(key)
+        if before is not None:
+            size, window_ms = max(size, before[0]), max(window_ms, before[1])
+        largest[key] = (size, window_ms)
     sent = dict(activity.sent)
     for key, (size, window_ms) in largest.items():
-        times = sent.pop(key, ())
-        if times and (times[0] <= now_ms - window_ms or times[-1] > now_ms):
+        times = sent.pop(key, None)
+        if times is None:
+            sent[key] = (now_ms,)
+        elif times and (times[0] <= now_ms - window_ms or times[-1] > now_ms):
             kept = [at for at in times if at > now_ms - window_ms]
             insort(kept, now_ms)  # An answer may be decided at the time of its delivery: earlier.
             sent[key] = tuple(kept[-size:])
