@@ -49,8 +49,11 @@ class Wanted(NamedTuple):
 
 def before_arrival(turn: Turn, event: Event, appended_at_ms: int) -> str | None:
     """Reason code when an event was withdrawn before it came, or ``None``."""
-    if was_cancelled(turn, event.event_id):
+    waiting = turn.waiting
+    if waiting.cancelled and was_cancelled(turn, event.event_id):
         return "cancelled_before_arrival"
+    if not waiting.newest:
+        return None
     return _outdated(turn, event.category, event.collapse_key, appended_at_ms)
 
 
@@ -87,12 +90,15 @@ def on_cancellation(turn: Turn, request: Cancellation) -> None:
 
 def replace_older(turn: Turn, event: Event, appended_at_ms: int) -> None:
     """Withdraws what a new event supersedes or collapses."""
+    older_id, collapse_key = event.supersedes, event.collapse_key
+    if older_id is None and collapse_key is None:
+        return
     by = {"by": event.event_id}
-    if event.supersedes is not None and event.supersedes != event.event_id:
-        _withdraw_event(turn, event.supersedes, "superseded", by)
-    if event.collapse_key is not None:
-        withdraw(turn, Wanted(None, event.collapse_key, event.category), "collapsed", by)
-        _remember_newest(turn, f"{event.category}|{event.collapse_key}", appended_at_ms)
+    if older_id is not None and older_id != event.event_id:
+        _withdraw_event(turn, older_id, "superseded", by)
+    if collapse_key is not None:
+        withdraw(turn, Wanted(None, collapse_key, event.category), "collapsed", by)
+        _remember_newest(turn, f"{event.category}|{collapse_key}", appended_at_ms)
 
 
 def _withdraw_event(turn: Turn, event_id: str, reason: str, inputs: dict[str, str]) -> None:

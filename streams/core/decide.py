@@ -67,15 +67,24 @@ def decide(
 ) -> Decision:
     """Decides one input for one recipient at ``now_ms`` (Unix ms). Never raises for bad input."""
     turn = Turn(state, now_ms, policy, None)
-    waits = isinstance(input, SAID_BEFORE) and release.is_overdue(turn)
-    if not waits:
+    overdue = release.is_overdue(turn)
+    waits = overdue and isinstance(input, SAID_BEFORE)
+    if overdue and not waits:
         release.release_due(turn, settle)
-    if isinstance(input, Wake):
-        return turn.decision()
-    turn.source = input.source
-    if isinstance(input, EventInput):
+    if type(input) is EventInput:  # Nearly all are: ``isinstance`` costs more, of a struct.
+        turn.source = input.source
         accept(turn, input.event, max(0, input.source.appended_at_ms))
-    elif isinstance(input, Feedback):
+    elif not isinstance(input, Wake):
+        turn.source = input.source
+        obey(turn, input)
+    if not waits and release.is_overdue(turn):
+        release.release_due(turn, settle)
+    return turn.decision()
+
+
+def obey(turn: Turn, input: Input) -> None:  # noqa: A002
+    """What people and providers say, each in a module of its own."""
+    if isinstance(input, Feedback):
         retries.on_feedback(turn, input, settle)
     elif isinstance(input, PreferenceInput):
         control.on_preferences(turn, input)
@@ -87,9 +96,6 @@ def decide(
         cancel.on_cancellation(turn, input)
     elif isinstance(input, Erasure):
         erasure.on_erasure(turn, input)
-    if not waits:
-        release.release_due(turn, settle)
-    return turn.decision()
 
 
 def accept(turn: Turn, event: Event, appended_at_ms: int) -> None:
@@ -99,9 +105,10 @@ def accept(turn: Turn, event: Event, appended_at_ms: int) -> None:
     subject_id = ids.to_id(turn.partition, id_hash)
 
     # 1. validate, 2. dedupe (an invalid record must not speak for a valid one with its id)
-    fault = validate.fault_of(event, policy, now_ms)
-    content = dedupe.content_hash(event)
-    seen = dedupe.check(turn.activity, id_hash[:8], content, now_ms, policy)
+    encoding = dedupe.encoded(event)
+    fault = validate.fault_of(event, policy, now_ms, len(encoding))
+    name, content = id_hash[:8], dedupe.hash_of(encoding)
+    seen = dedupe.check(turn.activity, name, content, now_ms, policy)
     if seen == "new" and intake.still_waits(turn, subject_id, event.event_id):
         seen = "duplicate"
     if fault is not None or seen != "new":
@@ -113,7 +120,7 @@ def accept(turn: Turn, event: Event, appended_at_ms: int) -> None:
     category = policy.categories[event.category]
     send_at_ms = intake.send_at(turn, event)
     notification = intake.notification_of(event, subject_id, category, appended_at_ms, send_at_ms)
-    turn.activity, is_full = dedupe.remember(turn.activity, id_hash[:8], content, now_ms, policy)
+    turn.activity, is_full = dedupe.remember(turn.activity, name, content, now_ms, policy)
     if is_full:
         inputs = {"limit": str(policy.bounds.seen_per_hour_max)}
         turn.note(subject_id, "dedupe_overflow", event.category, event.event_id, inputs)
@@ -134,11 +141,13 @@ def settle(turn: Turn, notification: Notification, course: Course = FROM_THE_STA
 
     ``course`` says what happened to it before (a step of an escalation, a channel that failed).
     """
-    now_ms, choices = turn.now_ms, turn.profile.preferences
+    now_ms, choices, name = turn.now_ms, turn.profile.preferences, notification.category
     critical = notification.priority == "critical"
-    category = turn.policy.categories.get(notification.category)
+    category = turn.policy.categories.get(name)
     if category is None:
-        return turn.bury(notification, "unknown_category", {"category": notification.category})
+        return turn.bury(notification, "unknown_category", {"category": name})
+    is_new = course is FROM_THE_START or course.is_new
+    rule = None
 
     # 3. expired, stopped, 4. suppression, 5. preferences
     usable = _wanted(turn, notification, category, course)
@@ -160,7 +169,7 @@ def settle(turn: Turn, notification: Notification, course: Course = FROM_THE_STA
                 return None
 
         # 7. digest
-        rule = digest.rule_for(category, choices) if course.is_new else None
+        rule = digest.rule_for(category, choices) if is_new else None
         if rule is not None and gather.absorb(turn, notification, rule):
             return None
 
@@ -171,8 +180,8 @@ def settle(turn: Turn, notification: Notification, course: Course = FROM_THE_STA
     limits.charge(turn, charged)
 
     # 9. route
-    if course.is_new:
-        gather.remember_send(turn, notification, category)
+    if rule is not None and rule.mode == "lookback":
+        gather.remember_send(turn, notification, rule)
     return routing.send(turn, notification, category, allowed, course)
 
 
@@ -180,7 +189,7 @@ def _wanted(
     turn: Turn, notification: Notification, category: Category, course: Course
 ) -> list[Offer]:
     """Rules 3 to 5: the channels that may be used; empty when one of them has ended it."""
-    policy, now_ms, choices = turn.policy, turn.now_ms, turn.profile.preferences
+    policy, now_ms, profile = turn.policy, turn.now_ms, turn.profile
 
     # 3. expired, stopped
     if notification.expires_at_ms <= now_ms:
@@ -191,16 +200,21 @@ def _wanted(
         return []
 
     # 4. suppression, 5. preferences
-    if forbidden := suppression.of_everything(turn.profile, category.name, now_ms):
+    if profile.suppressions and (
+        forbidden := suppression.of_everything(profile, category.name, now_ms)
+    ):
         inputs = {"scope": forbidden.scope}
         turn.end(notification, course, "suppressed", forbidden.reason, inputs)
         return []
     usable = offers.usable_now(turn, category, course)
     if not usable:
-        turn.end(notification, course, *offers.why_none(turn, category, course))
-    elif choices.muted and notification.priority != "critical" and not category.mandatory:
-        rule = digest.rule_for(category, choices)
-        if muted := preferences.muted_by(notification, choices, rule):
+        verdict, reason, inputs = offers.why_none(turn, category, course)
+        turn.end(notification, course, verdict, reason, inputs)
+    elif (
+        profile.preferences.muted and notification.priority != "critical" and not category.mandatory
+    ):
+        rule = digest.rule_for(category, profile.preferences)
+        if muted := preferences.muted_by(notification, profile.preferences, rule):
             turn.end(notification, course, "suppressed", "muted", {"muted": muted})
             return []
     return usable

@@ -8,7 +8,7 @@ to forget. When an hour is full, later ids of that hour are accepted without bei
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 from zlib import crc32
 
 import msgspec
@@ -16,15 +16,25 @@ import msgspec
 from streams.core.model import Activity, Event
 from streams.core.policy import HOUR_MS, Policy
 
-ENTRY_BYTES = 12
+ENTRY_BYTES: Final = 12
 Seen = Literal["new", "duplicate", "conflict"]
 
-_canonical = msgspec.msgpack.Encoder(order="deterministic").encode
+_canonical: Final = msgspec.msgpack.Encoder(order="deterministic").encode
+
+
+def encoded(event: Event) -> bytes:
+    """Everything in the event, whatever the order of its map fields."""
+    return _canonical(event)
 
 
 def content_hash(event: Event) -> bytes:
-    """4 bytes over everything in the event, whatever the order of its map fields."""
-    return crc32(_canonical(event)).to_bytes(4)
+    """4 bytes over everything in the event."""
+    return hash_of(encoded(event))
+
+
+def hash_of(encoding: bytes) -> bytes:
+    """``content_hash`` of an event that is encoded already."""
+    return crc32(encoding).to_bytes(4, "big")
 
 
 def find(bucket: bytes, id_hash: bytes) -> int:
@@ -64,15 +74,15 @@ def remember(
     hour = now_ms // HOUR_MS
     oldest_hour = since_hour(now_ms, policy)
     seen = activity.seen
-    if seen and seen[-1][0] >= hour:
-        hour, bucket = seen[-1]
+    bucket, earlier = b"", seen
+    if seen and (newest := seen[-1])[0] >= hour:
+        hour, bucket = newest
         earlier = seen[:-1]
-    else:
-        bucket, earlier = b"", seen
     if earlier and earlier[0][0] < oldest_hour:
         earlier = tuple(pair for pair in earlier if pair[0] >= oldest_hour)
     room = policy.bounds.seen_per_hour_max * ENTRY_BYTES - len(bucket)
     if room < ENTRY_BYTES:
         return activity, False
-    seen = (*earlier, (hour, bucket + id_hash + content))
+    grown = (hour, bucket + id_hash + content)
+    seen = (*earlier, grown) if earlier else (grown,)
     return Activity(activity.version, seen, activity.sent), room < 2 * ENTRY_BYTES

@@ -82,21 +82,18 @@ def over_limit(
     return turn.hold(notification, refusal.free_at_ms, "rate_limited", inputs, course)
 
 
-def remember_send(turn: Turn, notification: Notification, category: Category) -> None:
+def remember_send(turn: Turn, notification: Notification, rule: DigestRule) -> None:
     """Starts a lookback: what follows within its window will be gathered."""
-    choices = turn.profile.preferences
-    rule = digest.rule_for(category, choices)
-    if rule is None or rule.mode != "lookback" or notification.priority == "critical":
-        return
-    name = digest.lookback_key(category.name, digest.key_of(rule, notification))
-    known, now_ms = turn.waiting.lookbacks, turn.now_ms
+    name = digest.lookback_key(notification.category, digest.key_of(rule, notification))
+    waiting, now_ms = turn.waiting, turn.now_ms
+    known = waiting.lookbacks
     bound = turn.policy.bounds.lookbacks_max
     if len(known) >= bound and name not in known:
         known = {n: ms for n, ms in known.items() if ms + _lookback_ms(turn, n) > now_ms}
         if len(known) >= bound:
             oldest = min(known, key=lambda n: (known[n], n))
             known = {n: ms for n, ms in known.items() if n != oldest}
-    turn.wait(lookbacks={**known, name: now_ms})
+    turn.wait_too(replace(waiting, lookbacks={**known, name: now_ms}), None)
 
 
 def still_wanted(turn: Turn, notification: Notification, mandatory: bool) -> Notification:
@@ -170,20 +167,30 @@ def _put(
         opened = digest.open_digest(
             notification, key, turn.recipient_id, turn.partition, now_ms, by
         )
-    grown = digest.add(opened, notification, rule, closes_at_ms, now_ms, bounds)
+    member = turn.hash_of(notification.event_id or "")
+    grown = digest.add(opened, notification, rule, closes_at_ms, now_ms, bounds, member)
     if digest.is_full(grown, rule):
         grown = replace(grown, closes_at_ms=now_ms, closing="digest_full")
     elif not turn.has_room(sizes.digest_bytes(grown) - sizes.digest_bytes(opened)):
         grown = replace(grown, closes_at_ms=now_ms, closing="digest_crowded")
-    known = turn.waiting.digests  # In the order of their opening.
-    in_place = tuple([grown if one is opened else one for one in known])
-    turn.wait(digests=(*known, grown) if is_new else in_place)
+    waiting, closes_at_ms = turn.waiting, grown.closes_at_ms
+    known = waiting.digests  # In the order of their opening.
+    if is_new:
+        turn.wait_too(replace(waiting, digests=(*known, grown)), closes_at_ms)
+    else:
+        changed = replace(
+            waiting, digests=tuple([grown if one is opened else one for one in known])
+        )
+        if closes_at_ms <= opened.closes_at_ms:
+            turn.wait_too(changed, closes_at_ms)
+        else:
+            turn.waiting = changed
     turn.conclude(
         notification,
         "digested",
         "digested",
         {"mode": rule.mode, "key": key, "because": by or "digest rule"},
-        until_ms=grown.closes_at_ms,
+        until_ms=closes_at_ms,
         digest_id=grown.digest_id,
     )
     return True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from streams.core.ids import hash8
 from streams.core.local_time import local, resolve_send_at, zone_of
 from streams.core.members import place
 from streams.core.model import PRIORITY_RANK, Event, Notification
@@ -22,9 +21,9 @@ def notification_of(
     An event's priority may only lower its category's. The time to live starts when Kafka took the
     event, or when it is to be sent.
     """
-    priority = category.priority
-    if event.priority is not None and PRIORITY_RANK[event.priority] > PRIORITY_RANK[priority]:
-        priority = event.priority
+    priority, wished, actor_id = category.priority, event.priority, event.actor_id
+    if wished is not None and PRIORITY_RANK[wished] > PRIORITY_RANK[priority]:
+        priority = wished
     expires_at_ms = event.expires_at_ms
     if expires_at_ms is None:
         expires_at_ms = max(appended_at_ms, send_at_ms or 0) + category.expires_after_ms
@@ -39,11 +38,11 @@ def notification_of(
         event.event_id,
         None,
         1,
-        1 if event.actor_id else 0,
+        1 if actor_id else 0,
         (),
         event.collapse_key,
         event.campaign,
-        event.actor_id,
+        actor_id,
     )
 
 
@@ -59,28 +58,33 @@ def still_waits(turn: Turn, subject_id: str, event_id: str) -> bool:
     waiting = turn.waiting
     if not (waiting.held or waiting.digests or waiting.retries or waiting.escalations):
         return False
-    gathered = [opened.members for opened in waiting.digests]
-    told = [held.notification for held in waiting.held]
-    for one in (*told, *[step.notification for step in waiting.escalations]):
-        if one.notification_id == subject_id:
+    for opened in waiting.digests:
+        if place(opened.members, turn.hash_of(event_id)) >= 0:
             return True
-        if one.members:
-            gathered.append(one.members)
-    for retry in waiting.retries:
-        if retry.delivery.notification_id == subject_id:
+    for held in waiting.held:
+        if _tells(turn, held.notification, subject_id, event_id):
             return True
-    if not gathered:
-        return False
-    wanted = hash8(event_id)
-    return any(place(members, wanted) >= 0 for members in gathered)
+    for step in waiting.escalations:
+        if _tells(turn, step.notification, subject_id, event_id):
+            return True
+    return any(retry.delivery.notification_id == subject_id for retry in waiting.retries)
+
+
+def _tells(turn: Turn, told: Notification, subject_id: str, event_id: str) -> bool:
+    """Is this the event's notification, or a closed digest that has it?"""
+    if told.notification_id == subject_id:
+        return True
+    members = told.members
+    return bool(members) and place(members, turn.hash_of(event_id)) >= 0
 
 
 def send_at(turn: Turn, event: Event) -> int | None:
     """When the event asks to be sent, in the recipient's zone; ``None``: now."""
-    if event.send_at_local is None:
+    send_at_local = event.send_at_local
+    if send_at_local is None:
         return event.send_at_ms
     try:
-        return resolve_send_at(event.send_at_local, turn.now_ms, turn.profile.preferences.zone)
+        return resolve_send_at(send_at_local, turn.now_ms, turn.profile.preferences.zone)
     except (ValueError, OverflowError):
         return None  # It was valid in UTC: only a time before year 1 has no instant elsewhere.
 

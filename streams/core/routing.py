@@ -80,13 +80,13 @@ def make_delivery(
     delivery_id = ids.delivery_id(turn.partition, told, channel, where, step)
     return Delivery(
         delivery_id,
-        notification.notification_id,
+        told,
         turn.recipient_id,
         notification.category,
         notification.priority,
         channel,
         destination.kind,
-        destination.destination_id,
+        where,
         destination.address,
         destination.attributes,
         destination.registered_at_ms,
@@ -169,7 +169,7 @@ def schedule_escalation(
         return {"escalation": "none: too many wait"}
     due_ms = turn.now_ms + category.escalate_after_ms
     planned = Escalation(notification, used_step + 1, due_ms, delivery_ids, size)
-    turn.wait(escalations=(*others, planned))
+    turn.wait_too(replace(turn.waiting, escalations=(*others, planned)), due_ms)
     return {"escalates_at_ms": str(due_ms), "escalates_to": order[used_step + 1]}
 
 

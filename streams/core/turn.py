@@ -7,7 +7,7 @@ still the same object at the end needs no write. Rules read and write through a 
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from msgspec.structs import replace
 
@@ -31,7 +31,7 @@ from streams.core.reasons import RULES
 from streams.core.state_codec import next_due_ms
 from streams.core.terms import FROM_THE_START, Course
 
-NO_INPUTS: dict[str, str] = {}
+NO_INPUTS: Final[dict[str, str]] = {}
 
 
 class Settle(Protocol):
@@ -47,8 +47,9 @@ class Turn:
     """Working state of one call of ``decide``."""
 
     __slots__ = (
-        "activity", "claims", "dead_letters", "deliveries", "due_ms_of", "entries", "now_ms",
-        "partition", "policy", "profile", "recipient_id", "source", "state", "waiting",
+        "activity", "claims", "dead_letters", "deliveries", "due_ms", "due_of", "entries",
+        "hashed", "hashed_id", "now_ms", "partition", "policy", "profile", "recipient_id",
+        "source", "state", "waiting",
     )  # fmt: skip
 
     def __init__(
@@ -67,19 +68,35 @@ class Turn:
         self.entries: list[Entry] = []
         self.dead_letters: list[DeadLetter] = []
         self.claims: list[Claim] = []
-        self.due_ms_of: tuple[Waiting, int | None] | None = None
+        self.due_of: Waiting | None = None
+        self.due_ms: int | None = None
         """A waiting part and its earliest due time: asked for again and again, seldom changed."""
+        self.hashed_id: str | None = None
+        self.hashed = b""
+        """An event's id and its 8-byte hash: several rules ask for it."""
 
     def wait(self, **changes: Any) -> None:
         """Replaces fields of the waiting part."""
         self.waiting = replace(self.waiting, **changes)
 
+    def wait_too(self, waiting: Waiting, due_ms: int | None) -> None:
+        """Takes a waiting part with more in it, due then: what waited before is due as it was."""
+        known = self.next_due_ms()
+        self.waiting = self.due_of = waiting
+        if due_ms is not None and (known is None or due_ms < known):
+            self.due_ms = due_ms
+
     def next_due_ms(self) -> int | None:
         """When the earliest of what waits is due; ``None`` when nothing waits for a time."""
-        known = self.due_ms_of
-        if known is None or known[0] is not self.waiting:
-            known = self.due_ms_of = (self.waiting, next_due_ms(self.waiting))
-        return known[1]
+        if self.due_of is not self.waiting:
+            self.due_of, self.due_ms = self.waiting, next_due_ms(self.waiting)
+        return self.due_ms
+
+    def hash_of(self, event_id: str) -> bytes:
+        """8-byte hash of an event's id, as lists of members have it."""
+        if event_id != self.hashed_id:
+            self.hashed_id, self.hashed = event_id, ids.hash8(event_id)
+        return self.hashed
 
     def subject_id(self, what: str) -> str:
         """Id for a remark about the recipient as such: nothing that was to be told."""
@@ -201,7 +218,7 @@ class Turn:
             send_at_local,
             lifetime_ms,
         )
-        self.wait(held=(*waiting.held, held))
+        self.wait_too(replace(waiting, held=(*waiting.held, held)), due_ms)
         self.conclude(notification, "held", reason, inputs, until_ms=due_ms)
 
     def decision(self) -> Decision:
