@@ -200,7 +200,9 @@ class Codec:
         if not value or len(value) > VALUE_BYTES_MAX:
             raise _unreadable_size(value)
         header = header_of(value)
-        read = readers.get(header) or self._compile(record, readers, header)
+        read = readers.get(header)
+        if read is None:
+            read = self._compile(record, readers, header)
         try:
             return read(value, len(header))
         except UnicodeDecodeError as error:

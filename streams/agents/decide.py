@@ -27,6 +27,7 @@ from streams.core.claims import decide_claim
 from streams.core.model import (
     Claim,
     DeadLetter,
+    Erasure,
     EventInput,
     Feedback,
     Input,
@@ -116,7 +117,8 @@ class DecideLogic:
                     now_ms = record.timestamp
                     entered = replace(entered, at_ms=now_ms)
                 mine.wake_through(now_ms, policy)
-            if self._forgetting.apply(mine, entered, now_ms, policy, result):
+            is_known = mine.forgotten_since_ms is None and type(entered) is not Erasure
+            if not is_known and self._forgetting.apply(mine, entered, now_ms, policy, result):
                 continue
             mine.apply(entered, now_ms, policy)
             if mine.dead_letters:

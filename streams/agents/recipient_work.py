@@ -165,8 +165,7 @@ def load_all(
     values = view.get_many(keys) if keys else []
     apart = _activities_apart(view, ordered, values[1::2])
     work = {}
-    for at, recipient_id in enumerate(ordered):
-        profile, moving = values[2 * at : 2 * at + 2]
+    for recipient_id, profile, moving in zip(ordered, values[::2], values[1::2], strict=True):
         activity, waiting = state_codec.decode_moving(moving)
         older = apart.get(recipient_id)
         if older is not None:

@@ -16,6 +16,8 @@ All of it is read.
 
 from __future__ import annotations
 
+from struct import Struct
+
 import msgspec
 
 from streams.core.model import Activity, Profile, Waiting
@@ -25,6 +27,10 @@ DUE_BYTES = len(NEVER)
 TOGETHER = 0xC1
 HEAD_BYTES = DUE_BYTES + 1 + 4
 FOREVER_MS = (1 << 63) - 1
+_FOREVER = int.from_bytes(NEVER)
+_head = Struct(">QBI")
+"""Due time, ``TOGETHER``, length of the activity."""
+_due = Struct(">Q")
 
 _encoder = msgspec.msgpack.Encoder()
 _profile = msgspec.msgpack.Decoder(Profile)
@@ -71,13 +77,8 @@ def encode_moving(activity: Activity, waiting: Waiting) -> bytes | None:
         return None
     due_ms = next_due_ms(waiting)
     first = _encoder.encode(activity)
-    return b"%b%c%b%b%b" % (
-        NEVER if due_ms is None else due_ms.to_bytes(DUE_BYTES),
-        TOGETHER,
-        len(first).to_bytes(4),
-        first,
-        _encoder.encode(waiting),
-    )
+    head = _head.pack(_FOREVER if due_ms is None else due_ms, TOGETHER, len(first))
+    return b"".join((head, first, _encoder.encode(waiting)))
 
 
 def has_activity(value: bytes | None) -> bool:
@@ -87,20 +88,20 @@ def has_activity(value: bytes | None) -> bool:
 
 def waiting_at(value: bytes) -> int:
     """Where ``Waiting`` begins in a value that has an activity, which begins at ``HEAD_BYTES``."""
-    return HEAD_BYTES + int.from_bytes(value[DUE_BYTES + 1 : HEAD_BYTES])
+    length: int = _head.unpack_from(value)[2]
+    return HEAD_BYTES + length
 
 
 def decode_moving(value: bytes | None) -> tuple[Activity, Waiting]:
     """Both; an empty ``Activity`` where there is none in it. Raises ``msgspec.DecodeError``."""
     if value is None:
         return EMPTY_ACTIVITY, EMPTY_WAITING
-    view = memoryview(value)
     if len(value) <= DUE_BYTES:
         raise msgspec.DecodeError(f"{len(value)} bytes are no state")
     if not has_activity(value):
-        return EMPTY_ACTIVITY, _waiting.decode(view[DUE_BYTES:])
+        return EMPTY_ACTIVITY, _waiting.decode(value[DUE_BYTES:])
     split = waiting_at(value)
-    return _activity.decode(view[HEAD_BYTES:split]), _waiting.decode(view[split:])
+    return _activity.decode(value[HEAD_BYTES:split]), _waiting.decode(value[split:])
 
 
 def decode_activity(value: bytes | None) -> Activity:
@@ -110,6 +111,7 @@ def decode_activity(value: bytes | None) -> Activity:
 
 def due_of_moving(value: bytes | None) -> int | None:
     """Its due time, without decoding it."""
-    if value is None or value[:DUE_BYTES] == NEVER:
+    if value is None:
         return None
-    return int.from_bytes(value[:DUE_BYTES])
+    due_ms: int = _due.unpack_from(value)[0]
+    return None if due_ms == _FOREVER else due_ms
