@@ -9,10 +9,13 @@
 set -euo pipefail
 folder="${1:?the folder that holds streams/}"
 mypyc="$(realpath "${2:-$(command -v mypyc)}")"
+caches="$(realpath "$(dirname "${BASH_SOURCE[0]}")")/inline_caches.h"
 cd "$folder"
 # Values that every part hands on are structs of msgspec, which a compiler cannot make.
 rules="$(find streams/core -name '*.py' ! -name __init__.py ! -name model.py ! -name policy.py \
 	! -name terms.py ! -name claims.py ! -name reasons.py | sort) streams/agents/recipient_work.py"
+# Read at the top of every C file. Not CFLAGS, which would replace those of Python, with -fwrapv.
+export CPPFLAGS="${CPPFLAGS:-} -include '$caches'"
 # shellcheck disable=SC2086 # a list on purpose
 "$mypyc" $rules >mypyc.log 2>&1 || { tail -40 mypyc.log >&2; exit 1; }
 rm -rf build mypyc.log

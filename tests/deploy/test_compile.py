@@ -1,6 +1,10 @@
-"""The rules can be compiled, and decide the same when they are."""
+"""The rules can be compiled, and decide the same when they are.
+
+So do the caches in ``deploy/inline_caches.h``, of which ``probe_checks.py`` asks what is rare.
+"""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -9,6 +13,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+HERE = Path(__file__).parent
+CHECKS = re.findall(r"(?<=\ndef )\w+(?=\(\))", (HERE / "probe_checks.py").read_text())
 DECIDES = """
 from streams.core import decide, policy, state_codec
 from streams.core.model import Destination, Event, EventInput, Profile, RecipientState, Source
@@ -32,14 +38,57 @@ def decided(folder: Path) -> tuple[str, str]:
     return kind, rest
 
 
+needs_compiler = pytest.mark.skipif(shutil.which("gcc") is None, reason="no C compiler")
+
+
+def compile_rules(folder: Path) -> None:
+    mypyc = Path(sys.executable).with_name("mypyc")
+    subprocess.run([ROOT / "deploy" / "compile.sh", folder, mypyc], check=True)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.skipif(shutil.which("gcc") is None, reason="no C compiler")
+@needs_compiler
 def test_compiled_rules_decide_the_same(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "streams", tmp_path / "streams")
-    mypyc = Path(sys.executable).with_name("mypyc")
-    subprocess.run([ROOT / "deploy" / "compile.sh", tmp_path, mypyc], check=True)
+    compile_rules(tmp_path)
     kind, compiled = decided(tmp_path)
     assert kind == "so"
     assert decided(ROOT) == ("py", compiled)
     assert "delivering" in compiled
+
+
+@pytest.fixture(scope="module")
+def probes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Two folders with ``streams.core.probe``: as it is, and compiled as the rules are."""
+    plain, compiled = (tmp_path_factory.mktemp(name) / "of space" for name in ("plain", "compiled"))
+    for folder in (plain, compiled):
+        for package in ("streams", "streams/core", "streams/agents"):
+            (folder / package).mkdir(parents=True, exist_ok=True)
+            (folder / package / "__init__.py").touch()
+        (folder / "streams/agents/recipient_work.py").touch()
+        shutil.copy(HERE / "probe.py", folder / "streams/core/probe.py")
+    compile_rules(compiled)
+    return plain, compiled
+
+
+def answers(folder: Path, check: str) -> str:
+    done = subprocess.run(
+        [sys.executable, HERE / "probe_checks.py", check], capture_output=True, text=True,
+        check=True, env={**os.environ, "PYTHONPATH": str(folder)}, cwd=folder,
+    )  # fmt: skip
+    return done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+@needs_compiler
+@pytest.mark.parametrize("check", CHECKS)
+def test_inline_caches_answer_as_python_does(probes: tuple[Path, Path], check: str) -> None:
+    plain, compiled = probes
+    (shared,) = compiled.glob("*__mypyc*.so")
+    for cache in (b"find_attribute", b"is_of_class", b"find_item"):
+        assert cache in shared.read_bytes()
+    expected = answers(plain, check)
+    assert expected
+    assert answers(compiled, check) == expected
