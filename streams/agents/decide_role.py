@@ -1,7 +1,8 @@
 """The decide role as the engine runs it: which lanes, in which order, over which table.
 
 Control topics are drained before any event. Critical, normal and bulk follow, each with its own
-cap, so that critical waits for one batch at most; bulk holds no timer back and is taken in turn.
+cap, so that critical waits for one batch at most, and with a larger one while nothing critical
+comes; bulk holds no timer back and is taken in turn.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ def decide_role(
     on_app: Callable[[Any], None] | None = None,
 ) -> RoleSpec:
     """What the engine must know to run ``logic`` over every partition it owns."""
+    backlog = engine.backlog_records_max
     role = StatefulRole(
         name="decide",
         control=Lane("control", topics.CONTROL, engine.control_records_max, urgent=True),
@@ -31,12 +33,14 @@ def decide_role(
             Lane("critical", (topics.EVENTS_CRITICAL,), engine.critical_records_max, urgent=True),
             Lane(
                 "normal", (topics.EVENTS_NORMAL,), engine.batch_records_max,
-                at_once_max=engine.normal_partitions_max,
+                at_once_max=engine.normal_partitions_max, backlog_records_max=backlog,
+                backlog_ms_max=engine.backlog_batch_ms_max,
             ),
             Lane(
                 "bulk", (topics.EVENTS_BULK,), engine.bulk_records_max,
                 holds_timers=False, at_once_max=engine.bulk_partitions_max,
                 rest_share=engine.bulk_rest_share, batch_ms_max=engine.bulk_batch_ms_max,
+                backlog_records_max=backlog, backlog_ms_max=engine.backlog_batch_ms_max,
             ),
         ),
         table=tables.STATE,

@@ -7,6 +7,7 @@ event lane in order, each up to its own cap, in the same batch; a lane with ``at
 while this partition has a place. So critical waits for its own partition's batch and a few others,
 not for a round of all partitions; and nobody is starved. While urgent events come, a lane with a
 ``rest_share`` leaves them time between its batches, and one with ``batch_ms_max`` makes them short.
+While none come, one with ``backlog_records_max`` makes them as long as an urgent event may wait.
 
 Invariants: what is returned as covered is exactly the records returned, with the transaction
 markers behind them; records that were fetched and not returned yet are not covered by anything.
@@ -50,15 +51,12 @@ class Taken(msgspec.Struct):
 class Turns:
     """Lets a few partitions at a time into a lane with ``at_once_max``, first come first served."""
 
-    def __init__(
-        self, at_once_max: int, rest_share: float = 0.0, batch_ms_max: int | None = None
-    ) -> None:
-        """``rest_share``, ``batch_ms_max``: see ``Lane``."""
-        self._slots = asyncio.Semaphore(at_once_max)
-        self._rest_share = rest_share
-        self._batch_ms_max = batch_ms_max
-        self._fit = RECORDS_MIN
-        """So many records fit into a batch, as the last one went."""
+    def __init__(self, lane: Lane) -> None:
+        assert lane.at_once_max is not None, f"the lane {lane.name} needs no turns"
+        self._lane = lane
+        self._slots = asyncio.Semaphore(lane.at_once_max)
+        self._went = 0, 1.0
+        """Records of the lane in the last batch, and how many milliseconds that took."""
         self._urgent_at = -URGENT_S
 
     async def wait(self) -> None:
@@ -74,17 +72,30 @@ class Turns:
         """Whether urgent events come."""
         return time.monotonic() - self._urgent_at < URGENT_S
 
-    def records_max(self, lane: Lane) -> int:
-        """What may be in the next batch of the lane."""
-        if self._batch_ms_max is None or not self.is_urgent:
+    def records_max(self, before: int = 0) -> int:
+        """What may be of the lane in the next batch, with so many records ``before`` them.
+
+        While urgent events come, as many as fit into ``batch_ms_max``, but no more than are always
+        allowed. While none come, as many as are always allowed, but more if they fit into
+        ``backlog_ms_max`` together with those before them.
+        """
+        lane = self._lane
+        if not self.is_urgent:
+            fit = self._fit(lane.backlog_ms_max) - before
+            return max(lane.records_max, min(lane.backlog_records_max, fit))
+        if lane.batch_ms_max is None:
             return lane.records_max
-        return min(lane.records_max, self._fit)
+        return min(lane.records_max, max(RECORDS_MIN, self._fit(lane.batch_ms_max)))
+
+    def _fit(self, ms_max: int) -> int:
+        records, took_ms = self._went
+        return int(records * ms_max / took_ms)
 
     def done(self, records: int = 0, took_s: float = 0.0) -> None:
         """Gives the turn to the next, after a batch with so many of the lane that took so long."""
-        if self._batch_ms_max is not None and took_s > 0:
-            self._fit = max(RECORDS_MIN, int(records * self._batch_ms_max / (took_s * 1000)))
-        rest_s = min(took_s * self._rest_share, URGENT_S)
+        if took_s > 0:
+            self._went = records, took_s * 1000
+        rest_s = min(took_s * self._lane.rest_share, URGENT_S)
         if rest_s > 0 and self.is_urgent:
             asyncio.get_running_loop().call_later(rest_s, self._slots.release)
         else:
@@ -103,11 +114,14 @@ class Place:
         self._taken = 0
         """Records of the lane in the batch that was returned last."""
 
-    def take(self) -> Taken:
-        """What is at hand, if it is this partition's turn; with nothing at hand the turn goes."""
+    def take(self, before: int) -> Taken:
+        """What is at hand, if it is this partition's turn; with nothing at hand the turn goes.
+
+        ``before``: so many records are in the batch already.
+        """
         if self.waiting is None or not self.waiting.done():
             return Taken()
-        taken = take_lane(self._context, self._lane, self._turns.records_max(self._lane))
+        taken = take_lane(self._context, self._lane, self._turns.records_max(before))
         self._taken = len(taken.records)
         if not self._taken:
             self.give_up()
@@ -257,7 +271,8 @@ class WallOrder:
     def _take_events(self) -> Taken:
         taken = Taken()
         for lane, place in self._lanes:
-            more = take_lane(self._context, lane) if place is None else place.take()
+            before = len(taken.records)
+            more = take_lane(self._context, lane) if place is None else place.take(before)
             if more.records and lane.urgent:
                 for turns in self._turns:
                     turns.note_urgent()

@@ -62,6 +62,11 @@ class Lane(msgspec.Struct, frozen=True):
     batch_ms_max: int | None = None
     """With ``at_once_max``: while urgent events come, a batch has so few of its records that it
     takes about so long, however long each of them takes."""
+    backlog_records_max: int = 0
+    """With ``at_once_max``: while no urgent events come, a batch may have more of its records than
+    ``records_max``, up to this, ..."""
+    backlog_ms_max: int = 0
+    """... as long as it takes no longer than about so: an urgent event that comes waits for it."""
 
 
 class Follow(msgspec.Struct, frozen=True):

@@ -29,11 +29,7 @@ def role_spec(
     clock_topic: str = "",
 ) -> RoleSpec:
     """What the engine runs for a stateful role."""
-    turns = {
-        lane.name: Turns(lane.at_once_max, lane.rest_share, lane.batch_ms_max)
-        for lane in role.events
-        if lane.at_once_max is not None
-    }
+    turns = {lane.name: Turns(lane) for lane in role.events if lane.at_once_max is not None}
 
     def runner(partition: int, context: PartitionContext) -> StatefulRunner:
         assert isinstance(context, Context)

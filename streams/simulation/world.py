@@ -83,6 +83,7 @@ class World:
                 critical_records_max=draw.choice((2, 500)),
                 bulk_records_max=draw.choice((3, 1_000)),
                 bulk_partitions_max=1,
+                backlog_records_max=draw.choice((0, 4_000)),
                 wake_owners_max=draw.choice((1, 3, 1_000)),
                 idle_fence_ms=draw.choice((1_000, 5_000)),
                 restore_records_max=draw.choice((3, 5_000)),

@@ -133,6 +133,8 @@ def counting_role(names: Names, settings: EngineSettings) -> RoleSpec:
                 (names.normal,),
                 settings.batch_records_max,
                 at_once_max=settings.normal_partitions_max,
+                backlog_records_max=settings.backlog_records_max,
+                backlog_ms_max=settings.backlog_batch_ms_max,
             ),
             Lane(
                 "bulk",
@@ -140,6 +142,8 @@ def counting_role(names: Names, settings: EngineSettings) -> RoleSpec:
                 settings.bulk_records_max,
                 holds_timers=False,
                 at_once_max=settings.bulk_partitions_max,
+                backlog_records_max=settings.backlog_records_max,
+                backlog_ms_max=settings.backlog_batch_ms_max,
             ),
         ),
         table=TableSpec("state", names.changelog, "decide", ()),

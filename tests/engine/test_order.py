@@ -7,6 +7,8 @@ import time
 from collections.abc import Awaitable
 from typing import Any
 
+import msgspec
+
 from streams.engine.order import RECORDS_MIN, Turns, WallOrder
 from streams.engine.roles import Lane
 from tests.engine.fakes import FakeLogs
@@ -15,11 +17,12 @@ CONTROL = Lane("control", ("preferences", "receipts"), records_max=3)
 CRITICAL = Lane("critical", ("critical",), records_max=2, urgent=True)
 NORMAL = Lane("normal", ("normal",), records_max=4)
 BULK = Lane("bulk", ("bulk",), records_max=2, at_once_max=1)
+NORMAL_IN_TURN = Lane("normal", ("normal",), records_max=4, at_once_max=1)
 
 
 def order_of(logs: FakeLogs, turns: Turns | None = None) -> WallOrder:
     context: Any = logs
-    return WallOrder(context, CONTROL, (CRITICAL, NORMAL, BULK), {"bulk": turns or Turns(1)})
+    return WallOrder(context, CONTROL, (CRITICAL, NORMAL, BULK), {"bulk": turns or Turns(BULK)})
 
 
 def names(taken: Any) -> list[str]:
@@ -143,7 +146,7 @@ async def test_each_lane_gives_up_to_its_cap_and_bulk_in_turn() -> None:
 
 
 async def test_the_turn_goes_round() -> None:
-    turns = Turns(1)
+    turns = Turns(BULK)
     both = []
     for _ in range(2):
         logs = FakeLogs()
@@ -162,7 +165,7 @@ async def test_the_turn_goes_round() -> None:
 
 
 async def test_a_stopped_partition_gives_its_turn_up() -> None:
-    turns = Turns(1)
+    turns = Turns(BULK)
     logs = FakeLogs()
     logs.append("bulk")
     order = await caught_up(logs, turns)
@@ -173,7 +176,7 @@ async def test_a_stopped_partition_gives_its_turn_up() -> None:
 
 
 async def test_a_waiting_partition_that_stops_leaves_the_queue() -> None:
-    turns = Turns(1)
+    turns = Turns(BULK)
     await turns.wait()
     logs = FakeLogs()
     logs.append("bulk")
@@ -186,11 +189,11 @@ async def test_a_waiting_partition_that_stops_leaves_the_queue() -> None:
 
 
 async def test_critical_needs_no_turn_and_normal_waits_for_one() -> None:
-    turns = Turns(1)
+    turns = Turns(NORMAL_IN_TURN)
     await turns.wait()
     logs = FakeLogs()
     context: Any = logs
-    order = WallOrder(context, CONTROL, (CRITICAL, NORMAL, BULK), {"normal": turns})
+    order = WallOrder(context, CONTROL, (CRITICAL, NORMAL_IN_TURN, BULK), {"normal": turns})
     await order.take(0)
     logs.append("normal")
     assert not names(await order.take(0)), "others have the turns"
@@ -203,7 +206,7 @@ async def test_critical_needs_no_turn_and_normal_waits_for_one() -> None:
 
 
 async def test_a_turn_that_comes_during_a_batch_is_kept_for_the_next() -> None:
-    turns = Turns(1)
+    turns = Turns(BULK)
     await turns.wait()
     logs = FakeLogs()
     logs.append("bulk")
@@ -219,7 +222,7 @@ async def test_a_turn_that_comes_during_a_batch_is_kept_for_the_next() -> None:
 
 async def test_whoever_has_to_wait_keeps_nobody_waiting() -> None:
     """A batch whose writer's schema cannot be had is held, and its turn with it."""
-    turns = Turns(1)
+    turns = Turns(BULK)
     logs = FakeLogs()
     logs.append("bulk")
     order = await caught_up(logs, turns)
@@ -257,7 +260,7 @@ async def seconds_of(what: Awaitable[None]) -> float:
 
 
 async def test_bulk_leaves_urgent_events_as_much_time_as_it_takes() -> None:
-    turns = Turns(1, rest_share=1.0)
+    turns = Turns(msgspec.structs.replace(BULK, rest_share=1.0))
     logs = FakeLogs(rest_share=0.0)
     order = await caught_up(logs, turns)
     for _ in range(12):
@@ -285,10 +288,10 @@ SHORT_BULK = Lane("bulk", ("bulk",), records_max=250, at_once_max=1, batch_ms_ma
 
 
 async def test_while_urgent_events_come_a_batch_of_bulk_is_as_short_as_it_should_be() -> None:
-    turns = Turns(1, batch_ms_max=SHORT_BULK.batch_ms_max)
-    assert turns.records_max(SHORT_BULK) == 250, "nobody is in a hurry"
+    turns = Turns(SHORT_BULK)
+    assert turns.records_max() == 250, "nobody is in a hurry"
     turns.note_urgent()
-    assert turns.records_max(SHORT_BULK) == RECORDS_MIN, "nothing is known of how long they take"
+    assert turns.records_max() == RECORDS_MIN, "nothing is known of how long they take"
     seen = (
         (25, 0.01, 75), (75, 0.01, 225), (225, 0.02, 250), (250, 0.06, 125),
         (125, 60.0, RECORDS_MIN), (1, 0.01, RECORDS_MIN),
@@ -296,21 +299,21 @@ async def test_while_urgent_events_come_a_batch_of_bulk_is_as_short_as_it_should
     for records, took_s, fit in seen:
         await turns.wait()
         turns.done(records, took_s)
-        assert turns.records_max(SHORT_BULK) == fit
+        assert turns.records_max() == fit
 
 
 async def test_a_turn_that_gave_nothing_says_nothing_of_how_long_records_take() -> None:
-    turns = Turns(1, batch_ms_max=SHORT_BULK.batch_ms_max)
+    turns = Turns(SHORT_BULK)
     turns.note_urgent()
     await turns.wait()
     turns.done(100, 0.02)
     await turns.wait()
     turns.done(0, 0.0)
-    assert turns.records_max(SHORT_BULK) == 150
+    assert turns.records_max() == 150
 
 
 async def test_the_order_takes_no_more_of_bulk_than_fits() -> None:
-    turns = Turns(1, batch_ms_max=30)
+    turns = Turns(SHORT_BULK)
     logs = FakeLogs(rest_share=0.0)
     context: Any = logs
     order = WallOrder(context, CONTROL, (CRITICAL, NORMAL, SHORT_BULK), {"bulk": turns})
@@ -324,3 +327,86 @@ async def test_the_order_takes_no_more_of_bulk_than_fits() -> None:
     await order.batch_done(0.015)
     await asyncio.sleep(0)
     assert len((await order.take(0)).records) == 2 * RECORDS_MIN
+
+
+LONG_NORMAL = Lane(
+    "normal", ("normal",), records_max=1_000, at_once_max=1,
+    backlog_records_max=4_000, backlog_ms_max=150,
+)  # fmt: skip
+
+
+async def test_while_nothing_urgent_comes_a_batch_is_as_long_as_an_urgent_event_may_wait() -> None:
+    turns = Turns(LONG_NORMAL)
+    assert turns.records_max() == 1_000, "nothing is known of how long they take"
+    seen = (
+        (1_000, 0.06, 2_500), (2_500, 0.125, 3_000), (3_000, 0.1, 4_000), (4_000, 0.2, 3_000),
+        (3_000, 60.0, 1_000), (3, 0.01, 1_000),
+    )  # fmt: skip
+    for records, took_s, fit in seen:
+        await turns.wait()
+        turns.done(records, took_s)
+        assert turns.records_max() == fit
+
+
+async def test_when_an_urgent_event_comes_the_next_batch_is_no_longer_than_it_always_may_be() -> (
+    None
+):
+    turns = Turns(LONG_NORMAL)
+    await turns.wait()
+    turns.done(1_000, 0.01)
+    assert turns.records_max() == 4_000
+    turns.note_urgent()
+    assert turns.records_max() == 1_000
+
+
+async def test_what_else_is_in_a_batch_counts_for_how_long_it_is() -> None:
+    turns = Turns(LONG_NORMAL)
+    await turns.wait()
+    turns.done(1_000, 0.05)
+    assert turns.records_max(before=0) == 3_000
+    assert turns.records_max(before=500) == 2_500
+    assert turns.records_max(before=2_900) == 1_000, "but nobody is starved"
+
+
+async def test_a_lane_without_a_limit_for_a_backlog_has_its_own_always() -> None:
+    turns = Turns(NORMAL_IN_TURN)
+    await turns.wait()
+    turns.done(4, 0.000_001)
+    assert turns.records_max() == 4
+
+
+async def test_the_order_takes_more_of_a_backlog_until_something_urgent_comes() -> None:
+    lane = msgspec.structs.replace(NORMAL_IN_TURN, backlog_records_max=9, backlog_ms_max=100)
+    turns = Turns(lane)
+    logs = FakeLogs(rest_share=0.0)
+    context: Any = logs
+    order = WallOrder(context, CONTROL, (CRITICAL, lane), {"normal": turns})
+    await order.take(0)
+    for _ in range(40):
+        logs.append("normal")
+    sizes = []
+    for took_s in (0.05, 0.05, 0.05, 0.05):
+        if len(sizes) == 3:
+            logs.append("critical")
+        await order.batch_done(took_s)
+        await asyncio.sleep(0)
+        sizes.append(len((await order.take(0)).records))
+    assert sizes == [4, 8, 9, 1 + 4]
+
+
+async def test_a_lane_leaves_room_for_what_is_before_it_in_the_batch() -> None:
+    lane = msgspec.structs.replace(BULK, backlog_records_max=9, backlog_ms_max=100)
+    turns = Turns(lane)
+    logs = FakeLogs(rest_share=0.0)
+    order = await caught_up(logs, turns)
+    await turns.wait()
+    turns.done(10, 0.1)
+    for _ in range(12):
+        logs.append("bulk")
+    for _ in range(3):
+        logs.append("normal")
+    await order.batch_done()
+    await asyncio.sleep(0)
+    assert names(await order.take(0)) == [
+        "normal0", "normal1", "normal2", *(f"bulk{number}" for number in range(7)),
+    ]  # fmt: skip
