@@ -74,9 +74,9 @@ faults: $(STAMP) ## Kill, stop and damage things, then check the ledgers (SEED=7
 	@$(if $(SEED),SEED=$(SEED)) $(if $(ONLY),ONLY=$(ONLY)) $(if $(FRESH),,RESUME=1) \
 		$(BIN)/python -m pytest -n 2 --dist loadgroup -m faults tests/faults $(PYTEST_ARGS)
 
-compiled: $(STAMP) ## Compile the rules into build/compiled (run with PYTHONPATH=build/compiled)
+compiled: $(STAMP) ## Compile rules and codec into build/compiled (run with PYTHONPATH=build/compiled)
 	@rm -rf build/compiled && mkdir -p build/compiled
-	@cp -r streams schemas build/compiled/
+	@cp -r streams schemas flowstate.toml build/compiled/
 	@deploy/compile.sh build/compiled $(BIN)/mypyc
 	@cd build/compiled && PYTHONPATH=. $(abspath $(BIN))/python -c \
 		'import streams.core.decide as rules; print("compiled:", rules.__file__)'

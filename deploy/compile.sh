@@ -1,15 +1,17 @@
 #!/usr/bin/env bash
-# Compiles the rules in place with mypyc: deploy/compile.sh FOLDER [MYPYC].
+# Compiles the rules and the codec in place: deploy/compile.sh FOLDER [MYPYC].
 #
-# streams/core, and what calls it for every record. What else there is was tried and gains nothing.
+# With mypyc streams/core, and what calls it for every record (what else there is was tried and gains
+# nothing); from C what Avro's bytes go through (compile_native.sh), for the Python beside mypyc.
 #
 # Optional, and nothing of the logic changes: the same sources, the same tests, the same bytes in
-# the changelog, at about 1.4 times the rate of a decide worker (docs/performance.md). FOLDER is
+# the changelog, at about twice the rate of a decide worker (docs/performance.md). FOLDER is
 # one that holds streams/, such as an image's site-packages; it needs a C compiler and mypy[mypyc].
 set -euo pipefail
 folder="${1:?the folder that holds streams/}"
 mypyc="$(realpath "${2:-$(command -v mypyc)}")"
-caches="$(realpath "$(dirname "${BASH_SOURCE[0]}")")/inline_caches.h"
+here="$(realpath "$(dirname "${BASH_SOURCE[0]}")")"
+caches="$here/inline_caches.h"
 cd "$folder"
 # Values that every part hands on are structs of msgspec, which a compiler cannot make.
 rules="$(find streams/core -name '*.py' ! -name __init__.py ! -name model.py ! -name policy.py \
@@ -19,3 +21,4 @@ export CPPFLAGS="${CPPFLAGS:-} -include '$caches'"
 # shellcheck disable=SC2086 # a list on purpose
 "$mypyc" $rules >mypyc.log 2>&1 || { tail -40 mypyc.log >&2; exit 1; }
 rm -rf build mypyc.log
+"$here/compile_native.sh" . "$(dirname "$mypyc")/python"

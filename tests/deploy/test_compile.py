@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
 CHECKS = re.findall(r"(?<=\ndef )\w+(?=\(\))", (HERE / "probe_checks.py").read_text())
 DECIDES = """
+from streams.codec import Codec
 from streams.core import decide, policy, state_codec
 from streams.core.model import Destination, Event, EventInput, Profile, RecipientState, Source
 told = Profile(destinations=(Destination("d", "apns", "token", 1),))
@@ -23,18 +24,22 @@ rules = policy.Policy("v", {"like": policy.Category("like", channels=("push",))}
 event = EventInput(Event("e", "ana", "like", 5), Source("events.normal", 0, 7, 9))
 made = decide.decide(RecipientState("ana", 0, told), event, 10, rules)
 kept = state_codec.encode_moving(made.state.activity, made.state.waiting)
-print(decide.__file__.rpartition(".")[2], kept.hex(), made.deliveries, made.entries)
+codec = Codec()
+sent = [codec.encode_delivery(delivery).hex() for delivery in made.deliveries]
+told = codec.encode_decision("ana", 10, "v", made.entries).hex()
+print(decide.__file__.rpartition(".")[2], type(codec.encode_delivery.__self__._delivery).__name__)
+print(kept.hex(), made.deliveries, made.entries, sent, told)
 """
 
 
 def decided(folder: Path) -> tuple[str, str]:
-    """(what kind of file decided, what it decided)."""
+    """(what kind of file decided and what wrote its records, what it decided)."""
     environment = {**os.environ, "PYTHONPATH": str(folder)}
     done = subprocess.run(
         [sys.executable, "-c", DECIDES], capture_output=True, text=True, check=True,
         env=environment, cwd=folder,
     )  # fmt: skip
-    kind, _, rest = done.stdout.partition(" ")
+    kind, _, rest = done.stdout.partition("\n")
     return kind, rest
 
 
@@ -50,11 +55,12 @@ def compile_rules(folder: Path) -> None:
 @pytest.mark.timeout(300)
 @needs_compiler
 def test_compiled_rules_decide_the_same(tmp_path: Path) -> None:
-    shutil.copytree(ROOT / "streams", tmp_path / "streams")
+    for folder in ("streams", "schemas"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
     compile_rules(tmp_path)
     kind, compiled = decided(tmp_path)
-    assert kind == "so"
-    assert decided(ROOT) == ("py", compiled)
+    assert kind == "so Writer"
+    assert decided(ROOT) == ("py function", compiled)
     assert "delivering" in compiled
 
 
@@ -67,6 +73,7 @@ def probes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
             (folder / package).mkdir(parents=True, exist_ok=True)
             (folder / package / "__init__.py").touch()
         (folder / "streams/agents/recipient_work.py").touch()
+        shutil.copytree(ROOT / "streams/wire", folder / "streams/wire")
         shutil.copy(HERE / "probe.py", folder / "streams/core/probe.py")
     compile_rules(compiled)
     return plain, compiled
