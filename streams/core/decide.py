@@ -72,8 +72,8 @@ def decide(
     if overdue and not waits:
         release.release_due(turn, settle)
     if type(input) is EventInput:  # Nearly all are: ``isinstance`` costs more, of a struct.
-        turn.source = input.source
-        accept(turn, input.event, max(0, input.source.appended_at_ms))
+        turn.source = source = input.source
+        accept(turn, input.event, max(0, source.appended_at_ms))
     elif not isinstance(input, Wake):
         turn.source = input.source
         obey(turn, input)
@@ -101,7 +101,8 @@ def obey(turn: Turn, input: Input) -> None:  # noqa: A002
 def accept(turn: Turn, event: Event, appended_at_ms: int) -> None:
     """Rules 1 to 3: is it a usable, new, still wanted event?"""
     policy, now_ms = turn.policy, turn.now_ms
-    id_hash = ids.event_digest(event.event_id, turn.recipient_id)
+    event_id = event.event_id
+    id_hash = ids.event_digest(event_id, turn.recipient_id)
     subject_id = ids.to_id(turn.partition, id_hash)
 
     # 1. validate, 2. dedupe (an invalid record must not speak for a valid one with its id)
@@ -109,7 +110,7 @@ def accept(turn: Turn, event: Event, appended_at_ms: int) -> None:
     fault = validate.fault_of(event, policy, now_ms, len(encoding))
     name, content = id_hash[:8], dedupe.hash_of(encoding)
     seen = dedupe.check(turn.activity, name, content, now_ms, policy)
-    if seen == "new" and intake.still_waits(turn, subject_id, event.event_id):
+    if seen == "new" and intake.still_waits(turn, subject_id, event_id):
         seen = "duplicate"
     if fault is not None or seen != "new":
         record = intake.as_received(event, subject_id, appended_at_ms)
@@ -123,7 +124,7 @@ def accept(turn: Turn, event: Event, appended_at_ms: int) -> None:
     turn.activity, is_full = dedupe.remember(turn.activity, name, content, now_ms, policy)
     if is_full:
         inputs = {"limit": str(policy.bounds.seen_per_hour_max)}
-        turn.note(subject_id, "dedupe_overflow", event.category, event.event_id, inputs)
+        turn.note(subject_id, "dedupe_overflow", event.category, event_id, inputs)
 
     # 3. cancelled, expired, replacing what waits, scheduled (kill switches: in settle)
     if withdrawn := cancel.before_arrival(turn, event, appended_at_ms):

@@ -10,26 +10,28 @@ from __future__ import annotations
 from hashlib import blake2b
 from typing import Final
 
-_OF_16_BYTES: Final = blake2b(digest_size=16)
-_OF_8_BYTES: Final = blake2b(digest_size=8)
-"""Hashes of nothing yet: to copy one is cheaper than to make one."""
+_new_hash16: Final = blake2b(digest_size=16).copy
+_new_hash8: Final = blake2b(digest_size=8).copy
+"""To copy a hash of nothing is cheaper than to make one."""
 
 
 def digest16(*fields: str) -> bytes:
     """16-byte hash of fields; a zero byte between them keeps ("ab", "c") from ("a", "bc")."""
-    return _hash16("\0".join(fields)).digest()
+    hashed = _new_hash16()
+    hashed.update("\0".join(fields).encode())
+    return hashed.digest()
 
 
 def hash8(text: str) -> bytes:
     """8-byte hash, for membership lists that must stay small."""
-    hashed = _OF_8_BYTES.copy()
+    hashed = _new_hash8()
     hashed.update(text.encode())
     return hashed.digest()
 
 
 def event_digest(event_id: str, recipient_id: str) -> bytes:
     """Hash that both names an event's notification and remembers that it was seen."""
-    return _hash16(f"{event_id}\0{recipient_id}").digest()
+    return digest16(event_id, recipient_id)
 
 
 _PREFIXES: Final = tuple(f"{partition:03x}" for partition in range(4_096))
@@ -37,7 +39,7 @@ _PREFIXES: Final = tuple(f"{partition:03x}" for partition in range(4_096))
 
 def to_id(partition: int, digest: bytes) -> str:
     """Hash and partition (0 to 4,095) -> public id."""
-    return _id_of(partition, digest.hex())
+    return _PREFIXES[partition] + digest.hex()[:29]
 
 
 def partition_of(public_id: str) -> int:
@@ -55,26 +57,15 @@ def digest_id(
 
     The first event tells apart two digests of one millisecond: a full one and its successor.
     """
-    text = f"digest\0{recipient_id}\0{category}\0{key}\0{opened_at_ms}\0{first}"
-    return _id_of(partition, _hash16(text).hexdigest())
+    opened = str(opened_at_ms)
+    return to_id(partition, digest16("digest", recipient_id, category, key, opened, first))
 
 
 def delivery_id(
     partition: int, notification_id: str, channel: str, destination_id: str, step: int
 ) -> str:
     """Id of a delivery: the same for every attempt at it."""
-    text = f"{notification_id}\0{channel}\0{destination_id}\0{step}"
-    return _id_of(partition, _hash16(text).hexdigest())
-
-
-def _id_of(partition: int, hexadecimal: str) -> str:
-    return _PREFIXES[partition] + hexadecimal[:29]
-
-
-def _hash16(text: str) -> blake2b:
-    hashed = _OF_16_BYTES.copy()
-    hashed.update(text.encode())
-    return hashed
+    return to_id(partition, digest16(notification_id, channel, destination_id, str(step)))
 
 
 def jitter(key: str, below: int) -> int:

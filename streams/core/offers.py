@@ -15,25 +15,23 @@ from streams.core.turn import Turn
 
 def usable_now(turn: Turn, category: Category, course: Course) -> list[Offer]:
     """Usable channels in the recipient's order."""
-    profile = turn.profile
+    profile, policy, channel_of = turn.profile, turn.policy, CHANNEL_OF_KIND
+    choices, destinations = profile.preferences, profile.destinations
+    restricted = bool(profile.suppressions or policy.kills)
+    reached: list[str] = [channel_of[destination.kind] for destination in destinations]
     usable: list[Offer] = []
-    restricted = bool(profile.suppressions or turn.policy.kills)
-    of_channel: dict[str, tuple[Destination, ...]] = {}
-    for destination in profile.destinations:
-        channel = CHANNEL_OF_KIND[destination.kind]
-        others = of_channel.get(channel)
-        of_channel[channel] = (*others, destination) if others else (destination,)
-    choices, first_step, without = profile.preferences, course.step, course.without
+    first_step, without = course.step, course.without
     for step, channel in enumerate(preferences.channel_order(category, choices)):
-        found = of_channel.get(channel)
-        if found is None or step < first_step or channel == without:
-            continue
-        if restricted and not (
-            found := open_destinations(profile, channel, turn.policy, turn.now_ms)
-        ):
+        if channel not in reached or step < first_step or channel == without:
             continue
         wanted, cell = preferences.wants(category, channel, choices)
-        if wanted:
+        if not wanted:
+            continue
+        if restricted:
+            found = open_destinations(profile, channel, policy, turn.now_ms)
+        else:
+            found = tuple([d for at, d in enumerate(destinations) if reached[at] == channel])
+        if found:
             usable.append(Offer(channel, step, found, cell))
     return usable
 

@@ -23,7 +23,7 @@ DigestMode = Literal["window", "lookback", "debounce", "calendar"]
 RouteMode = Literal["first", "all", "escalate"]
 
 
-class DigestRule(msgspec.Struct, frozen=True, gc=False):
+class DigestRule(msgspec.Struct, frozen=True, gc=False, cache_hash=True):
     """How a category's events are gathered. See ``core/digest.py`` for the modes."""
 
     mode: DigestMode
@@ -47,7 +47,7 @@ class DigestRule(msgspec.Struct, frozen=True, gc=False):
     """``data.NAME`` whose number ranks the events of ``keep = "top"``; no number ranks last."""
 
 
-class LimitRule(msgspec.Struct, frozen=True, gc=False):
+class LimitRule(msgspec.Struct, frozen=True, gc=False, cache_hash=True):
     """No window of ``window_ms``, however aligned, has more than ``count_max`` sends."""
 
     scope: LimitScope
