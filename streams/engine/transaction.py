@@ -3,8 +3,8 @@
 ``transactional.id`` is ``<application>.<role>.<partition>``, so starting it fences whoever owned
 the partition before: their next write, and any transaction that they left open, is dead.
 
-Records are packed into record batches here, because the partition is known and hashing, futures
-and accounting per record are most of what a producer costs.
+Records are packed into record batches before they are sent, because the partition is known
+(``packing.py``).
 
 Before it takes over, and before each transaction, it sees to it that every partition has heard how
 the one before ended; a broker can forget to say (``endings.py``).
@@ -34,6 +34,7 @@ from streams.engine.api import Output
 from streams.engine.clients import client_settings, compression_of
 from streams.engine.crash_points import CrashPoints
 from streams.engine.endings import Ending, Endings
+from streams.engine.packing import NO_HEADERS, Row, packed
 from streams.engine.roles import Fenced
 from streams.engine.settings import EngineSettings
 
@@ -44,7 +45,6 @@ MARKER = 1
 HEARD_POLL_S = 0.005
 TELL_AGAIN_S = 2.0
 """A marker that is not there so long after the commit is asked for again."""
-NO_HEADERS: list[tuple[str, bytes]] = []
 FENCED_ERRORS = (ProducerFenced, InvalidProducerEpoch)
 
 
@@ -54,10 +54,6 @@ class Unheard(msgspec.Struct):
     marker: int
     """Where its marker is, at the earliest."""
     since: float
-
-
-class OversizeRecord(Exception):  # noqa: N818 (a state, named for what happened)
-    """A record is larger than the log takes. A bound of the logic is wrong: nothing was sent."""
 
 
 class PartitionProducer:
@@ -226,24 +222,24 @@ class PartitionProducer:
         self, outputs: Iterable[Output], changelog: str, changes: Iterable[Change]
     ) -> int:
         point = self._crash_points.pass_through
-        packed = self._pack_outputs(outputs)
+        batches = self._pack_outputs(outputs)
         state = self._pack_changes(changes)
         await self.heard()
         point("before_begin")
         await self._producer.begin_transaction()
         point("after_begin")
-        packed += [((changelog, self._partition), builder) for builder in state]
+        batches += [((changelog, self._partition), batch) for batch in state]
         acknowledged = [
-            await self._producer.send_batch(builder, topic, partition=partition)
-            for (topic, partition), builder in packed
+            await self._producer.send_batch(batch, topic, partition=partition)
+            for (topic, partition), batch in batches
         ]
         point("after_send")
         metadata = await asyncio.gather(*acknowledged)
         point("before_commit")
         await self._producer.commit_transaction()
         now = time.monotonic()
-        for (place, builder), placed in zip(packed, metadata, strict=True):
-            marker = int(placed.offset) + int(builder.record_count())
+        for (place, batch), placed in zip(batches, metadata, strict=True):
+            marker = int(placed.offset) + int(batch.record_count())
             self._unheard[TopicPartition(*place)] = Unheard(marker, now)
         point("after_commit")
         return int(metadata[-1].offset) + int(state[-1].record_count()) + MARKER
@@ -251,48 +247,26 @@ class PartitionProducer:
     # -- packing
 
     def _pack_outputs(self, outputs: Iterable[Output]) -> list[tuple[tuple[str, int], Any]]:
-        open_builders: dict[tuple[str, int], Any] = {}
-        packed: list[tuple[tuple[str, int], Any]] = []
         own = self._partition
+        rows: dict[tuple[str, int], list[Row]] = {}
         for output in outputs:
-            where = (output.topic, own if output.partition is None else output.partition)
-            builder = open_builders.get(where)
-            if builder is None or not self._append(builder, output):
-                if builder is not None:
-                    packed.append((where, builder))
-                builder = open_builders[where] = self._producer.create_batch()
-                if not self._append(builder, output):
-                    raise OversizeRecord(f"a record for {output.topic} does not fit")
-        packed.extend(open_builders.items())
-        for _, builder in packed:
-            builder.close()
-        return packed
-
-    def _append(self, builder: Any, output: Output) -> bool:
-        self._check_size(output.topic, output.key, output.value)
-        appended = builder.append(
-            key=output.key,
-            value=output.value,
-            timestamp=output.timestamp_ms,
-            headers=list(output.headers) if output.headers else NO_HEADERS,
-        )
-        return appended is not None
+            place = output.topic, own if output.partition is None else output.partition
+            headers = list(output.headers) if output.headers else NO_HEADERS
+            row = output.key, output.value, output.timestamp_ms, headers
+            if (of_place := rows.get(place)) is None:
+                rows[place] = [row]
+            else:
+                of_place.append(row)
+        return [
+            (place, batch)
+            for place, of_place in rows.items()
+            for batch in self._packed(of_place, place[0])
+        ]
 
     def _pack_changes(self, changes: Iterable[Change]) -> list[Any]:
-        builders = [self._producer.create_batch()]
-        for key, value in changes:
-            if builders[-1].append(key=key, value=value, timestamp=None) is None:
-                self._check_size("the changelog", key, value)
-                builders.append(self._producer.create_batch())
-                builders[-1].append(key=key, value=value, timestamp=None)
-        for builder in builders:
-            builder.close()
-        return builders
+        rows = ((key, value, None, NO_HEADERS) for key, value in changes)
+        return self._packed(rows, "the changelog")
 
-    def _check_size(self, topic: str, key: bytes | None, value: bytes | None) -> None:
-        size = len(key or b"") + len(value or b"")
-        if size > self._settings.record_bytes_max:
-            raise OversizeRecord(
-                f"a record for {topic} has {size} bytes, more than record_bytes_max"
-                f" ({self._settings.record_bytes_max})"
-            )
+    def _packed(self, rows: Iterable[Row], where: str) -> list[Any]:
+        new_batch = self._producer.create_batch
+        return packed(new_batch, rows, self._settings.record_bytes_max, where)

@@ -86,11 +86,34 @@ class Metadata(msgspec.Struct):
     offset: int
 
 
+SimRow = tuple[bytes | None, bytes | None, int | None, Any]
+
+
+class SimBuilder:
+    """What aiokafka's batches put their records into."""
+
+    def __init__(self, records: list[SimRow]) -> None:
+        self._records = records
+
+    def append(
+        self,
+        offset: int,
+        timestamp: int | None,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Any,
+    ) -> object:
+        self._records.append((key, value, timestamp, tuple(headers)))
+        return self
+
+
 class SimBatch:
     """Records on their way into one partition."""
 
     def __init__(self) -> None:
-        self.records: list[tuple[bytes | None, bytes | None, int | None, Any]] = []
+        self.records: list[SimRow] = []
+        self._builder = SimBuilder(self.records)
+        self._relative_offset = 0
 
     def append(
         self, *, key: bytes | None, value: bytes | None, timestamp: int | None, headers: Any = ()
