@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Compiles the Avro codec in place: deploy/compile_native.sh FOLDER [PYTHON].
 #
-# streams/wire/native.c becomes streams.wire._native, for the Python that will run it. FOLDER is one
+# streams/wire/native/ becomes streams.wire._native, for the Python that will run it. FOLDER is one
 # that holds streams/. Optional: without it streams/wire/ generates Python that does the same.
 set -euo pipefail
 folder="${1:?the folder that holds streams/}"
@@ -11,4 +11,4 @@ say() { "$python" -c "import sysconfig; print(sysconfig.$1)"; }
 	-Wno-unused-parameter -Wno-missing-field-initializers -Wno-cast-function-type \
 	"-I$(say 'get_path("include")')" \
 	-o "$folder/streams/wire/_native$(say 'get_config_var("EXT_SUFFIX")')" \
-	"$folder/streams/wire/native.c"
+	"$folder"/streams/wire/native/*.c

@@ -1,4 +1,4 @@
-"""What a compiled reader or writer does, as a tree of tuples that ``native.c`` carries out.
+"""What a compiled reader or writer does, as a tree of tuples that ``native/`` carries out.
 
 ``reader.py`` and ``writer.py`` make a plan beside the Python function that does the same; it is
 used where the extension was compiled (``deploy/compile.sh``), the function everywhere else.
@@ -19,11 +19,11 @@ __all__ = ["ARGUMENTS", "ATTRIBUTES", "ITEMS", "PRIMITIVE_OPS", "Op", "Plan", "n
 native: Any = _native
 """The extension, or ``None`` where it was not compiled."""
 Plan = tuple[Any, ...]
-"""A node: its ``Op``, then what the table at the top of ``native.c`` says."""
+"""A node: its ``Op``, then what the table at the top of ``native/plan.h`` says."""
 
 
 class Op(IntEnum):
-    """What a node reads or writes; the numbers are those of ``native.c``."""
+    """What a node reads or writes; the numbers are those of ``native/plan.h``."""
 
     NULL = 0
     BOOLEAN = 1

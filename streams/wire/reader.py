@@ -2,7 +2,7 @@
 
 Why not a library: fastavro's resolution compares the two schemas again for every field of every
 record (16 us for an event, 8 without resolution); a function generated once costs 3, and where
-``native.c`` was compiled it carries the same plan out for a fifth of that. It is also strict where
+``native/`` was compiled it carries the same plan out for a fifth of that. It is also strict where
 fastavro is lenient: a negative union branch, a length beyond the record, a skipped field cut short
 and bytes left over are all refused.
 

@@ -2,7 +2,7 @@
 
 Why not a library: fastavro wants a dict and walks the schema for every record (14 us for a
 delivery, and as much for a decision); a function generated once from the same schema, reading the
-struct's attributes, costs a quarter, and where ``native.c`` was compiled it carries the same plan
+struct's attributes, costs a quarter, and where ``native/`` was compiled it carries the same plan
 out for a tenth of that. Byte for byte both write what fastavro writes: a test says so.
 
 Invariants
@@ -122,7 +122,7 @@ class _Compiler:
         return found
 
     def plan(self, schema: Schema) -> Plan:
-        """What the function does, for ``native.c``."""
+        """What the function does, for ``native/``."""
         if isinstance(schema, str) and schema in self.named:
             schema = self.named[schema]
         kind = kind_of(schema)

@@ -1,4 +1,4 @@
-"""The codec compiled from ``native.c`` does what the generated Python does."""
+"""The codec compiled from ``native/`` does what the generated Python does."""
 
 from __future__ import annotations
 
