@@ -52,7 +52,7 @@ def compile_rules(folder: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @needs_compiler
 def test_compiled_rules_decide_the_same(tmp_path: Path) -> None:
     for folder in ("streams", "schemas"):

@@ -48,7 +48,7 @@ def native(folder: Path) -> ModuleType:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_the_tests_of_the_codec_hold_for_it(folder: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(folder)}
     asks = "from streams.wire.plan import native; print(native.__file__)"
