@@ -88,7 +88,7 @@ def answers(folder: Path, check: str) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(600)
 @needs_compiler
 @pytest.mark.parametrize("check", CHECKS)
 def test_inline_caches_answer_as_python_does(probes: tuple[Path, Path], check: str) -> None:
