@@ -38,8 +38,11 @@ def hash_of(encoding: bytes) -> bytes:
 
 
 def find(bucket: bytes, id_hash: bytes) -> int:
-    """Position of an id's entry in a bucket, or -1. ``bytes.find`` may hit across entries."""
-    at = bucket.find(id_hash)
+    """Position of an id's entry in a bucket, or -1. A hit may be across entries: then the next."""
+    before, found, _ = bucket.partition(id_hash)  # Nearly always in vain: the cheapest way to ask.
+    if not found:
+        return -1
+    at = len(before)
     while at > 0 and at % ENTRY_BYTES:
         at = bucket.find(id_hash, at + 1)
     return at

@@ -40,9 +40,10 @@ def wants(category: Category, channel: str, preferences: Preferences) -> tuple[b
     name, cells, default = category.name, preferences.cells, preferences.default
     if cells and (choice := cells.get(f"{name}/{channel}")) is not None:
         return choice, f"cell {name}/{channel}"
-    if (choice := preferences.channels.get(channel)) is not None:
+    channels, categories = preferences.channels, preferences.categories
+    if channels and (choice := channels.get(channel)) is not None:
         return choice, f"channel {channel}"
-    if (choice := preferences.categories.get(name)) is not None:
+    if categories and (choice := categories.get(name)) is not None:
         return choice, f"category {name}"
     if default is not None:
         return default, "recipient default"
