@@ -137,6 +137,7 @@ def test_one_more_event() -> None:
         member_facts=members.fact(hash8("bob"), T0 + 2 * DAY),
         collapse={"score": "e1"},
     )
+    assert after == digest.add(before, told, KEYED, T0 + HOUR, T0 + 5, Bounds(), hash8("e1"))
 
 
 def test_it_is_as_old_as_its_oldest_and_lives_as_long_as_its_last() -> None:

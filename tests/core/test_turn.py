@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from streams.core import sizes
+from streams.core import ids, sizes
 from streams.core.model import Held, Notification, RecipientState, Waiting
 from streams.core.policy import Bounds, Policy
+from streams.core.state_codec import next_due_ms
 from streams.core.terms import Course
 from streams.core.turn import Turn
 from tests.core.build import HOUR, NOWHERE, PHONE, T0, Person, a_policy
@@ -144,6 +145,34 @@ def test_the_due_time_follows_every_change() -> None:
     assert turn.next_due_ms() == T0 + 5
     turn.wait(held=())
     assert turn.next_due_ms() is None
+
+
+@pytest.mark.parametrize(
+    ("more_due_ms", "expected"),
+    [(T0 + HOUR + 1, T0 + HOUR), (T0 + HOUR - 1, T0 + HOUR - 1), (None, T0 + HOUR)],
+)
+def test_what_waits_too_moves_the_due_time_only_forward(
+    more_due_ms: int | None, expected: int
+) -> None:
+    turn = a_turn(held=1)
+    more = () if more_due_ms is None else (Held(TOLD, more_due_ms, "scheduled", T0),)
+    turn.wait_too(replace(turn.waiting, held=(*turn.waiting.held, *more)), more_due_ms)
+    assert len(turn.waiting.held) == 1 + len(more)
+    assert turn.next_due_ms() == expected == next_due_ms(turn.waiting)
+
+
+def test_the_first_that_waits_is_due_and_what_is_only_remembered_is_not() -> None:
+    turn = a_turn()
+    turn.wait_too(replace(turn.waiting, newest={"message|score": T0}), None)
+    assert turn.next_due_ms() is None
+    turn.wait_too(Waiting(held=(Held(TOLD, T0 + 3, "scheduled", T0),)), T0 + 3)
+    assert turn.next_due_ms() == T0 + 3
+
+
+def test_the_hash_of_an_event_is_that_of_the_event_asked_for() -> None:
+    turn = a_turn()
+    for event_id in ("e1", "e1", "e2", "", "e1"):
+        assert turn.hash_of(event_id) == ids.hash8(event_id)
 
 
 def test_a_remark_about_the_recipient_has_an_id_of_its_own() -> None:

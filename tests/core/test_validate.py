@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from streams.core.dedupe import encoded
 from streams.core.model import Event
 from streams.core.policy import Bounds, Category
 from streams.core.validate import YEAR_10000_MS, fault_of
@@ -21,7 +22,9 @@ POLICY = a_policy(
 
 
 def fault(**fields: Any) -> tuple[str, dict[str, str]] | None:
-    found = fault_of(replace(EVENT, **fields), POLICY, T0)
+    event = replace(EVENT, **fields)
+    found = fault_of(event, POLICY, T0)
+    assert found == fault_of(event, POLICY, T0, len(encoded(event)))
     return None if found is None else (found.reason, found.inputs)
 
 
@@ -96,3 +99,22 @@ def test_short_ids_are_not_looked_at_and_all_that_could_be_long_are(field: str) 
     for text, is_long in (("😀" * 6, False), ("😀" * 6 + "x", True), ("x" * 24, False)):
         found = fault(event_id="e", recipient_id="r", **{field: text})
         assert found == (("id_too_long", {"field": field, "limit": "24"}) if is_long else None)
+
+
+@pytest.mark.parametrize(
+    ("fields", "bound", "reason"),
+    [
+        ({"event_id": "x" * 30}, "id_bytes_max", "id_too_long"),
+        ({"data": {"é": "x" * 28}}, "event_bytes_max", "event_too_large"),
+    ],
+)
+def test_what_is_short_as_a_whole_has_nothing_long_in_it(
+    fields: dict[str, Any], bound: str, reason: str
+) -> None:
+    event = replace(EVENT, **fields)
+    weight = len(encoded(event))
+    for most, expected in ((weight, None), (weight - 1, None), (30, None), (29, reason)):
+        policy = a_policy(bounds=Bounds(**{bound: most}))
+        for known in ((), (weight,)):
+            found = fault_of(event, policy, T0, *known)
+            assert (found.reason if found else None) == expected
