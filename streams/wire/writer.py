@@ -74,7 +74,8 @@ def compile_writer(
     if native is None:
         return compiler.function(arguments)
     access = ARGUMENTS if arguments else ITEMS if mappings else ATTRIBUTES
-    return native.Writer(compiler.plan(compiler.schema), header, access)
+    write: Writer = native.Writer(compiler.plan(compiler.schema), header, access)
+    return write
 
 
 class _Compiler:

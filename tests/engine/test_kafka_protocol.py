@@ -15,10 +15,9 @@ from aiokafka.protocol.fetch import FetchRequest, FetchResponse_v11
 from aiokafka.protocol.struct import Struct
 from aiokafka.protocol.types import Array, Schema, String, TaggedFields
 
-from streams.engine import clients, kafka_protocol
+from streams.engine import kafka_protocol
+from streams.engine.clients import client_settings  # noqa: F401 - whoever has it has what is tested
 from streams.engine.kafka_protocol import FORMATS, reader_of, slow_decode, slow_encode, writer_of
-
-assert clients, "whoever makes a client has the generated functions"
 
 BITS = {"b": 7, "h": 15, "i": 31, "I": 32, "q": 63}
 

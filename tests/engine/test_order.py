@@ -384,7 +384,7 @@ async def test_the_order_takes_more_of_a_backlog_until_something_urgent_comes() 
     await order.take(0)
     for _ in range(40):
         logs.append("normal")
-    sizes = []
+    sizes: list[int] = []
     for took_s in (0.05, 0.05, 0.05, 0.05):
         if len(sizes) == 3:
             logs.append("critical")
