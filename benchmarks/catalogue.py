@@ -11,6 +11,7 @@ from benchmarks import (
     http_api,
     ledger,
     ledger_worker,
+    process,
     restore,
     thin,
     timers,
@@ -29,4 +30,5 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     ledger.BENCHMARK,
     http_api.BENCHMARK,
     growth.BENCHMARK,
+    process.BENCHMARK,
 )

@@ -6,11 +6,12 @@ Speeds are not looked at: they say something on a quiet machine only.
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
-from benchmarks import decide, deliver, end_to_end, thin, thin_rules
+from benchmarks import decide, deliver, end_to_end, process, thin, thin_rules
 from benchmarks.__main__ import main, measure
 from benchmarks.catalogue import BENCHMARKS
 from benchmarks.report import Options
@@ -75,3 +76,16 @@ def test_a_count_of_none_is_refused_by_name(count: str, capsys: pytest.CaptureFi
         main(["end-to-end", f"--workers={count}"])
     assert ended.value.code == 2
     assert "--workers" in capsys.readouterr().err
+
+
+def test_process_says_the_same_digest_for_the_same_code(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = Options(quick=True, events=300, recipients=40, partitions=2, results=tmp_path)
+    for _ in range(2):
+        figures = process.BENCHMARK.run(options)
+        assert len(figures) == process.ROUNDS
+        assert min(figures.values()) > 0
+    digests = re.findall(r"state and outputs: (\w+)", "".join(capsys.readouterr()))
+    assert len(digests) == 2
+    assert len(set(digests)) == 1
