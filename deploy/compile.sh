@@ -5,7 +5,7 @@
 # nothing); from C what Avro's bytes go through (compile_native.sh), for the Python beside mypyc.
 #
 # Optional, and nothing of the logic changes: the same sources, the same tests, the same bytes in
-# the changelog, at about twice the rate of a decide worker (docs/performance.md). FOLDER is
+# the changelog, at less than half the instructions of an event (docs/performance.md). FOLDER is
 # one that holds streams/, such as an image's site-packages; it needs a C compiler and mypy[mypyc].
 set -euo pipefail
 folder="${1:?the folder that holds streams/}"
