@@ -117,8 +117,8 @@ class DecideLogic:
                     now_ms = record.timestamp
                     entered = replace(entered, at_ms=now_ms)
                 mine.wake_through(now_ms, policy)
-            is_known = mine.forgotten_since_ms is None and type(entered) is not Erasure
-            if not is_known and self._forgetting.apply(mine, entered, now_ms, policy, result):
+            about_erasure = mine.forgotten_since_ms is not None or type(entered) is Erasure
+            if about_erasure and self._forgetting.apply(mine, entered, now_ms, policy, result):
                 continue
             mine.apply(entered, now_ms, policy)
             if mine.dead_letters:
