@@ -13,7 +13,7 @@ but forwarded, in the same transaction, to where it belongs.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from msgspec.structs import replace
@@ -45,6 +45,9 @@ logger = logging.getLogger(__name__)
 
 RECORD_BYTES_MAX = 262_144
 """A larger record is dead-lettered unread: nothing that is decided on needs so much."""
+RECIPIENTS_AT_ONCE = 64
+"""Read, decided and written before the next are read: their objects, about 2 MB, stay in the
+processor's cache, which those of a batch of 1,000 would not (docs/performance.md)."""
 IF_MATCH = "flowstate-if-match"
 """Header of a preference record: the version that it was made from, quoted as in an ETag."""
 FORWARDED = "flowstate-forwarded"
@@ -91,41 +94,62 @@ class DecideLogic:
         await self.codec.prepare([record.value for record in records if record.value])
 
     def process(self, batch: Batch, view: StateView) -> Result:
-        """Decides a batch in its order."""
+        """Decides a batch: each recipient's records in their order, recipient after recipient."""
         policy = self.policy  # One for the whole batch, whatever is loaded meanwhile.
         result = Result(policy_version=policy.version)
-        decoded = [self._decode(record, result) for record in batch.records]
         # In the order of their first record: who came first is written, and sent, first.
-        work = load_all(view, batch.partition, [pair[0] for pair in decoded if pair is not None])
-        self._forgetting.mark_known(work.values(), view, batch.now_ms, result)
+        entered = self._entered(batch, view, result)
+        for some in _few(tuple(entered)):
+            work = load_all(view, batch.partition, some)
+            self._forgetting.mark_known(work.values(), view, batch.now_ms, result)
+            for recipient_id, mine in work.items():
+                for record, what, now_ms in entered.pop(recipient_id):
+                    self._apply(mine, batch, record, what, now_ms, policy, result)
+                mine.write(result, self.codec, policy.version, batch.stream_time, self._claims)
+        return result
+
+    def _entered(
+        self, batch: Batch, view: StateView, result: Result
+    ) -> dict[str, list[tuple[Record, Input, int]]]:
+        """By recipient: record, what it says, and the time at which to decide it (Unix ms)."""
+        entered: dict[str, list[tuple[Record, Input, int]]] = {}
         clock_ms = batch.now_ms
-        for record, pair in zip(batch.records, decoded, strict=True):
+        for record in batch.records:
+            pair = self._decode(record, result)
             if batch.stream_time and record.topic in CLOCK_TOPICS:
                 clock_ms = max(clock_ms, record.timestamp)
             if pair is None:
                 if record.topic == topics.DESTINATION_CLAIMS:
                     self._claim(batch, record, view, result)
                 continue
-            recipient_id, entered = pair
-            mine = work[recipient_id]
-            if mine.is_new and self._forward(batch, record, recipient_id, result):
-                continue
-            now_ms = clock_ms
-            if batch.stream_time:
-                if isinstance(entered, Feedback):
-                    # An answer is decided at the time of the delivery that it answers.
-                    now_ms = record.timestamp
-                    entered = replace(entered, at_ms=now_ms)
-                mine.wake_through(now_ms, policy)
-            about_erasure = mine.forgotten_since_ms is not None or type(entered) is Erasure
-            if about_erasure and self._forgetting.apply(mine, entered, now_ms, policy, result):
-                continue
-            mine.apply(entered, now_ms, policy)
-            if mine.dead_letters:
-                self._dead_letters(mine, record, batch.partition, result)
-        for mine in work.values():
-            mine.write(result, self.codec, policy.version, batch.stream_time, self._claims)
-        return result
+            entered.setdefault(pair[0], []).append((record, pair[1], clock_ms))
+        return entered
+
+    def _apply(
+        self,
+        mine: RecipientWork,
+        batch: Batch,
+        record: Record,
+        entered: Input,
+        now_ms: int,
+        policy: Policy,
+        result: Result,
+    ) -> None:
+        """Decides one record of a recipient."""
+        if mine.is_new and self._forward(batch, record, mine.recipient_id, result):
+            return
+        if batch.stream_time:
+            if isinstance(entered, Feedback):
+                # An answer is decided at the time of the delivery that it answers.
+                now_ms = record.timestamp
+                entered = replace(entered, at_ms=now_ms)
+            mine.wake_through(now_ms, policy)
+        about_erasure = mine.forgotten_since_ms is not None or type(entered) is Erasure
+        if about_erasure and self._forgetting.apply(mine, entered, now_ms, policy, result):
+            return
+        mine.apply(entered, now_ms, policy)
+        if mine.dead_letters:
+            self._dead_letters(mine, record, batch.partition, result)
 
     def wake(
         self,
@@ -138,22 +162,25 @@ class DecideLogic:
         """Releases what is due; an entry of the index that no longer holds is removed."""
         policy = self.policy
         result = Result(policy_version=policy.version)
-        work = load_all(view, partition, [owner.decode() for _, owner in due])
+        entries: dict[str, list[int]] = {}
         for due_ms, owner in due:
-            mine = work[owner.decode()]
-            if mine.due_ms != due_ms:
-                result.due.append(Due(owner, due_ms, None))
-        for recipient_id, mine in work.items():
-            if stream_time:
-                mine.wake_through(now_ms, policy)
-            elif mine.due_ms is not None and mine.due_ms <= now_ms:
-                mine.apply(Wake(recipient_id), now_ms, policy)
-            if mine.dead_letters:
-                self._dead_letters(mine, None, partition, result)
-            mine.write(result, self.codec, policy.version, stream_time, self._claims)
-            if mine.due_ms is not None and mine.due_ms == mine.due_ms_before:
-                # The index had a stale entry beside the true one: keep the true one.
-                result.due.append(Due(recipient_id.encode(), None, mine.due_ms))
+            entries.setdefault(owner.decode(), []).append(due_ms)
+        for some in _few(tuple(entries)):
+            for recipient_id, mine in load_all(view, partition, some).items():
+                owner = recipient_id.encode()
+                result.due += [
+                    Due(owner, at, None) for at in entries[recipient_id] if at != mine.due_ms
+                ]
+                if stream_time:
+                    mine.wake_through(now_ms, policy)
+                elif mine.due_ms is not None and mine.due_ms <= now_ms:
+                    mine.apply(Wake(recipient_id), now_ms, policy)
+                if mine.dead_letters:
+                    self._dead_letters(mine, None, partition, result)
+                mine.write(result, self.codec, policy.version, stream_time, self._claims)
+                if mine.due_ms is not None and mine.due_ms == mine.due_ms_before:
+                    # The index had a stale entry beside the true one: keep the true one.
+                    result.due.append(Due(owner, None, mine.due_ms))
         return result
 
     def due_of(self, key: bytes, value: bytes | None) -> Due | None:
@@ -361,6 +388,12 @@ class DecideLogic:
         )
         key = mine.recipient_id.encode() if mine else (record.key if record else None)
         result.outputs.append(Output(topics.DEAD_LETTERS, key, value))
+
+
+def _few(recipients: Sequence[str]) -> Iterator[Sequence[str]]:
+    """``RECIPIENTS_AT_ONCE`` at a time."""
+    for start in range(0, len(recipients), RECIPIENTS_AT_ONCE):
+        yield recipients[start : start + RECIPIENTS_AT_ONCE]
 
 
 def _conditional(change: Input, headers: Sequence[tuple[str, bytes]]) -> Input:

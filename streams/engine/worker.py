@@ -26,7 +26,7 @@ from streams.engine.faust_app import EngineApp
 
 log = logging.getLogger(__name__)
 
-COLLECT_AFTER = (5_000, 20, 20)
+COLLECT_AFTER = (50_000, 20, 20)
 """Objects between collections, and collections between those of older generations. Cycles are few:
 at Python's own 700 a deliver worker spent a tenth of its time looking for them."""
 EXIT_OK = 0
