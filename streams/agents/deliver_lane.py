@@ -25,8 +25,8 @@ from functools import partial
 
 from streams.agents.deliver_item import Item, LaneHost
 from streams.core.model import Delivery
-from streams.sinks.base import Ambiguous, Answer, Killed, Outcome, Rejected, Stale
-from streams.sinks.dispatch import Dispatcher, Wait
+from streams.sinks.base import Ambiguous, Answer, Killed, Outcome, Rejected, Stale, Wait
+from streams.sinks.dispatch import Dispatcher
 from streams.sinks.providers import Provider
 from streams.templates.rendered import RenderFailed
 

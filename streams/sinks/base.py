@@ -170,6 +170,15 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
 # ---------------------------------------------------------------------------------- the two sides
 
 
+class Wait(msgspec.Struct, frozen=True):
+    """No provider takes a delivery now; ask again in ``for_ms``."""
+
+    for_ms: int
+    reason: str
+    alone: bool = False
+    """Only this delivery has to wait (its destination's own pace)."""
+
+
 class Transport(Protocol):
     """Does one kind of IO for one provider; shared by all its requests."""
 

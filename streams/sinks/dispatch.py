@@ -18,7 +18,6 @@ import re
 import time
 from collections.abc import Callable
 
-import msgspec
 from msgspec.structs import replace
 
 from streams.core.model import Delivery
@@ -31,6 +30,7 @@ from streams.sinks.base import (
     Rejected,
     Retry,
     Unregistered,
+    Wait,
     classify_failure,
 )
 from streams.sinks.budgets import share_of
@@ -45,15 +45,6 @@ DIGITS = re.compile(r"\+?(?:\d[ ().-]?){6,}\d")
 MAIL = re.compile(r"[^\s<>@]+@[^\s<>@]+")
 
 log = logging.getLogger(__name__)
-
-
-class Wait(msgspec.Struct, frozen=True):
-    """No provider takes it now; ask again in ``for_ms``."""
-
-    for_ms: int
-    reason: str
-    alone: bool = False
-    """Only this delivery has to wait (its destination's own pace)."""
 
 
 class Dispatcher:

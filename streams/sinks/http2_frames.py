@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Mapping
+from typing import Any
 
 import hpack
 
@@ -146,6 +147,7 @@ def answer_headers(block: bytes) -> dict[str, str]:
     decoder = hpack.Decoder(max_header_list_size=HEADER_BYTES_MAX)
     decoder.max_allowed_table_size = decoder.header_table_size = 0
     try:
-        return {str(name): str(value) for name, value in decoder.decode(block)}
+        fields: Any = decoder.decode(block)  # Annotated as bytes, and text all the same.
+        return {str(name): str(value) for name, value in fields}
     except (hpack.HPACKError, UnicodeDecodeError) as error:
         raise MalformedAnswer(f"headers that cannot be read: {type(error).__name__}") from error

@@ -11,8 +11,7 @@ from streams.agents.deliver_item import Item
 from streams.agents.deliver_lane import Lane
 from streams.agents.deliver_positions import Entry
 from streams.core.model import Delivery
-from streams.sinks.base import Accepted, Answer, Retry
-from streams.sinks.dispatch import Wait
+from streams.sinks.base import Accepted, Answer, Retry, Wait
 from streams.templates.rendered import Rendered, RenderFailed
 from tests.agents.delivering import delivery
 from tests.eventually import eventually

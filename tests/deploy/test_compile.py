@@ -51,6 +51,20 @@ def compile_rules(folder: Path) -> None:
     subprocess.run([ROOT / "deploy" / "compile.sh", folder, mypyc], check=True)
 
 
+def test_no_compiled_module_makes_a_struct() -> None:
+    """Compiled, a struct would lose its options and the types of its fields, without a word."""
+    script = (ROOT / "deploy" / "compile.sh").read_text()
+    delivering = re.search(r'delivering="([^"]+)"', script)
+    assert delivering is not None
+    kept = re.findall(r"! -name (\w+\.py)", script)
+    rules = [path for path in (ROOT / "streams/core").glob("*.py") if path.name not in kept]
+    others = [ROOT / f"streams/{name}.py" for name in delivering[1].split()]
+    compiled = [*rules, *others, ROOT / "streams/agents/recipient_work.py"]
+    assert len(compiled) > 40
+    for path in compiled:
+        assert not re.search(r"^class .*\bStruct\b", path.read_text(), re.MULTILINE), path.name
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @needs_compiler

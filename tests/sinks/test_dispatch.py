@@ -17,8 +17,9 @@ from streams.sinks.base import (
     Reply,
     Response,
     Retry,
+    Wait,
 )
-from streams.sinks.dispatch import Dispatcher, Wait
+from streams.sinks.dispatch import Dispatcher
 from streams.sinks.providers import Provider, ProviderMisconfigured, build_providers
 from streams.sinks.settings import (
     ApnsSettings,
