@@ -74,7 +74,7 @@ faults: $(STAMP) ## Kill, stop and damage things, then check the ledgers (SEED=7
 	@$(if $(SEED),SEED=$(SEED)) $(if $(ONLY),ONLY=$(ONLY)) $(if $(FRESH),,RESUME=1) \
 		$(BIN)/python -m pytest -n 2 --dist loadgroup -m faults tests/faults $(PYTEST_ARGS)
 
-compiled: $(STAMP) ## Compile rules and codec into build/compiled (run with PYTHONPATH=build/compiled)
+compiled: $(STAMP) ## Compile rules, sinks and codec into build/compiled (run with PYTHONPATH=build/compiled)
 	@rm -rf build/compiled && mkdir -p build/compiled
 	@cp -r streams schemas flowstate.toml build/compiled/
 	@deploy/compile.sh build/compiled $(BIN)/mypyc
