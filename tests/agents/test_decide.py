@@ -187,6 +187,40 @@ def test_one_write_and_one_decision_record_per_recipient_and_batch(
     assert sorted(key[:1] for key in result.changes) == [b"p", b"w"]
 
 
+@pytest.mark.parametrize("stream_time", [False, True])
+def test_how_many_recipients_are_decided_at_once_changes_nothing(
+    codec: Codec, monkeypatch: pytest.MonkeyPatch, stream_time: bool
+) -> None:
+    everybody = [recipient_on(1, number) for number in range(10)]
+    records = [
+        record(topics.DESTINATIONS, destination(codec, name, token=f"t-{name}"), key=name)
+        for name in everybody
+    ]
+    for number in range(40):  # In turn, so that nobody's records are beside each other.
+        name, category = everybody[number * 7 % 10], ("message", "like", "capped")[number % 3]
+        value = event(codec, f"e{number}", category, recipient_id=name)
+        records.append(record(topics.EVENTS_NORMAL, value, number, name, T0 + number * 2_000))
+        if number % 8 == 0:
+            records.append(record(topics.EVENTS_NORMAL, b"garbage", number, name, T0))
+    seen = []
+    for at_once in (1, 3, 64):
+        monkeypatch.setattr("streams.agents.decide.RECIPIENTS_AT_ONCE", at_once)
+        logic, store = DecideLogic(codec, POLICY, PARTITIONS), Store()
+        decided = run(logic, store, *records, stream_time=stream_time)
+        due = sorted(store.due)
+        woken = logic.wake(1, due, T0 + 200_000, store, stream_time)
+        store.apply(woken)
+        seen.append((decided, due, woken, store.values, store.due))
+    assert seen[0] == seen[1] == seen[2]
+    decided, due, woken, *_ = seen[0]
+    assert [output.key.decode() for output in outputs(decided, topics.DECISIONS)] == [
+        # As their first records came, and once in each decision time.
+        *(name for name in everybody for _ in range(4 if stream_time else 1))
+    ]
+    assert len(outputs(decided, topics.DEAD_LETTERS)) == 5
+    assert due and outputs(woken, topics.DECISIONS)
+
+
 def test_the_same_batch_again_has_no_effect_but_duplicates(
     logic: DecideLogic, codec: Codec
 ) -> None:
