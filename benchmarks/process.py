@@ -115,16 +115,32 @@ def counted() -> Iterator[None]:
     subprocess.run(["callgrind_control", "-i", "off", pid], check=True, stdout=subprocess.DEVNULL)
 
 
+@contextmanager
+def collected_as_by_a_worker() -> Iterator[None]:
+    """Has garbage collected as ``streams/engine/worker.py`` does."""
+    before = gc.get_threshold()
+    gc.freeze()
+    gc.set_threshold(*COLLECT_AFTER)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
+
+
 def measure(options: Options) -> Figures:
     """One repeat."""
+    with collected_as_by_a_worker():
+        return _measure(options)
+
+
+def _measure(options: Options) -> Figures:
     events = options.size(options.events, 60_000, 4_000)
     recipients = options.size(options.recipients, 50_000, 3_000)
     count = options.partitions or (1 if options.quick else 8)
     memory = SharedMemory(BLOCK_CACHE_BYTES, WRITE_BUFFER_BYTES)
     logic = DecideLogic(Codec(), load(default_path()).policy, count)
     figures: Figures = {}
-    gc.freeze()
-    gc.set_threshold(*COLLECT_AFTER)
     with tempfile.TemporaryDirectory(prefix="bench-process-") as folder:
         partitions = [Partition(n, Path(folder), memory, logic) for n in range(count)]
         laid(partitions, people.population(recipients, AT_MS))
