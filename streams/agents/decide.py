@@ -1,9 +1,9 @@
 """The decide step: records in, decisions out, through the pure core.
 
 A ``DecideLogic`` knows notifications and nothing of Kafka; the engine runs it inside its batch
-protocol and makes its ``Result`` happen whole or not at all. For each batch the states of all its
-recipients are read at once, every record is decided in memory, and each recipient is written once
-however many records it had.
+protocol and makes its ``Result`` happen whole or not at all. A batch is put in order by recipient;
+a few recipients at a time are read, decided in memory and written, each once however many records
+it had.
 
 Invariants: no record makes ``process`` raise (a bad one becomes a dead letter with its bytes);
 the result depends on the arguments alone; a record for another partition is never decided here
