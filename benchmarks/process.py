@@ -128,13 +128,9 @@ def collected_as_by_a_worker() -> Iterator[None]:
         gc.unfreeze()
 
 
+@collected_as_by_a_worker()
 def measure(options: Options) -> Figures:
     """One repeat."""
-    with collected_as_by_a_worker():
-        return _measure(options)
-
-
-def _measure(options: Options) -> Figures:
     events = options.size(options.events, 60_000, 4_000)
     recipients = options.size(options.recipients, 50_000, 3_000)
     count = options.partitions or (1 if options.quick else 8)

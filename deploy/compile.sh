@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Compiles the rules and the codec in place: deploy/compile.sh FOLDER [MYPYC].
+# Compiles the rules, the sinks and the codec in place: deploy/compile.sh FOLDER [MYPYC].
 #
 # With mypyc streams/core and what calls it for every record, and what each delivery goes through on
 # its way to a provider (the engine and the decide step around the rules were tried and gain

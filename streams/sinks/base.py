@@ -167,9 +167,6 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
     send_ms: float = 0.0
 
 
-# ---------------------------------------------------------------------------------- the two sides
-
-
 class Wait(msgspec.Struct, frozen=True):
     """No provider takes a delivery now; ask again in ``for_ms``."""
 
@@ -177,6 +174,9 @@ class Wait(msgspec.Struct, frozen=True):
     reason: str
     alone: bool = False
     """Only this delivery has to wait (its destination's own pace)."""
+
+
+# ---------------------------------------------------------------------------------- the two sides
 
 
 class Transport(Protocol):
