@@ -15,7 +15,16 @@ from typing import NamedTuple, TypeVar
 from msgspec.structs import replace
 
 from streams.core import dedupe, ids, members, routing
-from streams.core.model import Cancellation, DeadLetter, Delivery, Event, Notification, OpenDigest
+from streams.core.model import (
+    Cancellation,
+    DeadLetter,
+    Delivery,
+    Event,
+    Notification,
+    OpenDigest,
+    Packed,
+    packed,
+)
 from streams.core.turn import NO_INPUTS, Turn
 
 ANY_CATEGORY = "*"
@@ -34,6 +43,18 @@ class Wanted(NamedTuple):
         if self.event_id is not None:
             return thing.event_id == self.event_id
         return thing.collapse_key == self.collapse_key and self.category in (None, thing.category)
+
+    def is_in(self, waits: Packed) -> bool:
+        """Is what waits the single notification that is meant? Decoded only where it may be."""
+        text = self.event_id if self.event_id is not None else self.collapse_key or ""
+        return waits.may_mention(text.encode()) and self.matches(waits.notification)
+
+    @property
+    def member_text(self) -> bytes:
+        """What is in the bytes of every closed digest that has a member that is meant."""
+        if self.event_id is not None:
+            return ids.hash8(self.event_id)
+        return (self.collapse_key or "").encode()
 
     def member_of(self, opened: OpenDigest | Notification) -> str | None:
         """Event id of the member of a digest that is meant, if one is."""
@@ -132,14 +153,14 @@ def _cancel_collapsed(turn: Turn, collapse_key: str, requested_at_ms: int) -> No
 def withdraw(turn: Turn, wanted: Wanted, reason: str, inputs: dict[str, str]) -> bool:
     """Removes what is meant from everything that waits and concludes it; False: nothing was."""
     waiting = turn.waiting
-    held = [item for item in waiting.held if wanted.matches(item.notification)]
+    held = [item for item in waiting.held if wanted.is_in(item)]
     retries = [item for item in waiting.retries if wanted.matches(item.delivery)]
-    planned = [item for item in waiting.escalations if wanted.matches(item.notification)]
+    planned = [item for item in waiting.escalations if wanted.is_in(item)]
     if held or retries or planned:
         turn.wait(
-            held=tuple(i for i in waiting.held if not wanted.matches(i.notification)),
+            held=tuple(i for i in waiting.held if not wanted.is_in(i)),
             retries=tuple(i for i in waiting.retries if not wanted.matches(i.delivery)),
-            escalations=tuple(i for i in waiting.escalations if not wanted.matches(i.notification)),
+            escalations=tuple(i for i in waiting.escalations if not wanted.is_in(i)),
         )
     gone = {item.notification.notification_id: item.notification for item in held if not item.step}
     for retry in retries:
@@ -173,7 +194,13 @@ def _leave_open_digests(turn: Turn, wanted: Wanted, reason: str, inputs: dict[st
 def _leave_held_digests(turn: Turn, wanted: Wanted, reason: str, inputs: dict[str, str]) -> bool:
     """Takes an event out of the closed digests that are held; an emptied one goes."""
     kept = []
+    if not turn.waiting.held:
+        return False
+    text = wanted.member_text
     for held in turn.waiting.held:
+        if not held.may_mention(text):
+            kept.append(held)
+            continue
         told = held.notification
         event_id = wanted.member_of(told) if told.members else None
         if event_id is None:
@@ -183,7 +210,7 @@ def _leave_held_digests(turn: Turn, wanted: Wanted, reason: str, inputs: dict[st
         _conclude_member(turn, event_id, told.category, told.notification_id, reason, inputs)
         left = members.leave_closed(told, {at})
         if left.count:
-            kept.append(replace(held, notification=left))
+            kept.append(replace(held, told=packed(left)))
         else:
             turn.conclude(left, "cancelled", "digest_empty")
     return _changed(turn, "held", turn.waiting.held, kept)

@@ -20,6 +20,7 @@ from streams.core.model import (
     PreferenceInput,
     Preferences,
     Retry,
+    packed,
 )
 from streams.core.sizes import text_bytes
 from streams.core.turn import Turn
@@ -110,7 +111,7 @@ def _due_again(turn: Turn, held: Held, old: Preferences, new: Preferences) -> He
         told = held.notification
         if held.lifetime_ms:
             told = replace(told, expires_at_ms=due_ms + held.lifetime_ms)
-        return replace(held, notification=told, due_ms=min(due_ms, told.expires_at_ms))
+        return replace(held, told=packed(told), due_ms=min(due_ms, told.expires_at_ms))
     return held
 
 

@@ -16,6 +16,7 @@ import math
 from functools import lru_cache
 from typing import Final
 
+from msgspec import Raw
 from msgspec.structs import replace
 
 from streams.core import ids, members, sizes
@@ -26,6 +27,8 @@ from streams.core.model import (
     Notification,
     OpenDigest,
     Preferences,
+    packed,
+    unpacked_item,
 )
 from streams.core.policy import DAY_MS, HOUR_MS, Bounds, Category, DigestRule
 
@@ -195,7 +198,8 @@ def is_full(digest: OpenDigest, rule: DigestRule) -> bool:
 
 def to_notification(digest: OpenDigest) -> Notification:
     """The closed digest as one notification. It lives as long as the last of its events."""
-    last = digest.items[-1] if digest.items else None
+    items = digest.shown
+    last = items[-1] if items else None
     return Notification(
         notification_id=digest.digest_id,
         category=digest.category,
@@ -207,7 +211,7 @@ def to_notification(digest: OpenDigest) -> Notification:
         digest_key=digest.key,
         count=digest.count,
         actors=len(digest.actors) // members.HASH_BYTES,
-        items=digest.items,
+        items=items,
         campaign=digest.campaign,
         members=digest.members,
         member_facts=digest.member_facts,
@@ -220,22 +224,18 @@ def lookback_key(category: str, key: str) -> str:
     return f"{category}|{key}"
 
 
-def _with(
-    digest: OpenDigest, item: DigestItem, rule: DigestRule
-) -> tuple[tuple[DigestItem, ...], int]:
+def _with(digest: OpenDigest, item: DigestItem, rule: DigestRule) -> tuple[tuple[Raw, ...], int]:
     """(items to show with one more, their weight): only what comes and goes is weighed."""
-    items = (*digest.items, item)
+    items = (*digest.items, packed(item))
     size_bytes = digest.size_bytes + sizes.item_bytes(item)
     if len(items) > rule.items_kept_max:
         items, dropped = _keep(items, rule)
         for one in dropped:
-            size_bytes -= sizes.item_bytes(one)
+            size_bytes -= sizes.item_bytes(unpacked_item(one))
     return items, size_bytes
 
 
-def _keep(
-    items: tuple[DigestItem, ...], rule: DigestRule
-) -> tuple[tuple[DigestItem, ...], tuple[DigestItem, ...]]:
+def _keep(items: tuple[Raw, ...], rule: DigestRule) -> tuple[tuple[Raw, ...], tuple[Raw, ...]]:
     """(items to show, the others) of more than may be shown, in the order in which they came."""
     most = rule.items_kept_max
     if rule.keep == "first":
@@ -243,7 +243,9 @@ def _keep(
     if rule.keep == "last":
         return items[-most:], items[:-most]
     name = rule.top_by.removeprefix("data.")
-    ranked = sorted(items, key=lambda item: _number(item.data.get(name, "")), reverse=True)
+    ranked = sorted(
+        items, key=lambda item: _number(unpacked_item(item).data.get(name, "")), reverse=True
+    )
     top = ranked[:most]
     kept = tuple(item for item in items if any(item is one for one in top))
     return kept, tuple(ranked[most:])

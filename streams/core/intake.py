@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from streams.core.local_time import local, resolve_send_at, zone_of
 from streams.core.members import place
-from streams.core.model import PRIORITY_RANK, Event, Notification
+from streams.core.model import PRIORITY_RANK, Event, Notification, Packed
 from streams.core.policy import Category
 from streams.core.turn import Turn
 
@@ -61,21 +61,24 @@ def still_waits(turn: Turn, subject_id: str, event_id: str) -> bool:
     for opened in waiting.digests:
         if place(opened.members, turn.hash_of(event_id)) >= 0:
             return True
-    for held in waiting.held:
-        if _tells(turn, held.notification, subject_id, event_id):
-            return True
-    for step in waiting.escalations:
-        if _tells(turn, step.notification, subject_id, event_id):
-            return True
+    if waiting.held or waiting.escalations:
+        subject, member = subject_id.encode(), turn.hash_of(event_id)
+        for held in waiting.held:
+            if _tells(held, subject, member):
+                return True
+        for step in waiting.escalations:
+            if _tells(step, subject, member):
+                return True
     return any(retry.delivery.notification_id == subject_id for retry in waiting.retries)
 
 
-def _tells(turn: Turn, told: Notification, subject_id: str, event_id: str) -> bool:
+def _tells(waits: Packed, subject: bytes, member: bytes) -> bool:
     """Is this the event's notification, or a closed digest that has it?"""
-    if told.notification_id == subject_id:
-        return True
-    members = told.members
-    return bool(members) and place(members, turn.hash_of(event_id)) >= 0
+    text = bytes(waits.told)
+    if text.find(subject) < 0 and text.find(member) < 0:  # As in ``may_mention``.
+        return False
+    told = waits.notification
+    return told.notification_id.encode() == subject or place(told.members, member) >= 0
 
 
 def send_at(turn: Turn, event: Event) -> int | None:

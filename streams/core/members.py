@@ -16,7 +16,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from streams.core import ids, sizes
-from streams.core.model import DigestItem, Notification, OpenDigest
+from streams.core.model import DigestItem, Notification, OpenDigest, packed
 
 HASH_BYTES: Final = 8
 FACT_BYTES: Final = 16
@@ -74,14 +74,14 @@ def unwanted(facts: bytes, muted: Collection[bytes], now_ms: int) -> set[int]:
 
 def leave_open(digest: OpenDigest, gone: set[int]) -> OpenDigest:
     """The open digest without the members at these places."""
-    members, facts, items = _left(digest.members, digest.member_facts, digest.items, gone)
+    members, facts, items = _left(digest.members, digest.member_facts, digest.shown, gone)
     known = has_facts(digest.members, digest.member_facts)
     return replace(
         digest,
         count=digest.count - len(gone),
         members=members,
         member_facts=facts,
-        items=items,
+        items=tuple(map(packed, items)),
         actors=distinct_actors(facts) if known else digest.actors,
         size_bytes=sum(sizes.item_bytes(item) for item in items),
         collapse=_still_in(digest.collapse, members),

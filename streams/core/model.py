@@ -348,13 +348,32 @@ class Notification(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Of a digest: as ``OpenDigest.collapse``, so that a newer event still replaces one of it."""
 
 
-class Held(msgspec.Struct, frozen=True, array_like=True, gc=False):
+class Packed(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A notification that waits, as the bytes that it is stored as.
+
+    Nearly every event finds it waiting and leaves it so: then its bytes are all that is read and
+    written of it (docs/performance.md).
+    """
+
+    told: msgspec.Raw
+    """``packed(notification)``."""
+
+    @property
+    def notification(self) -> Notification:
+        """What waits. Decoded anew each time; raises ``msgspec.DecodeError`` on damage."""
+        return _notification.decode(self.told)
+
+    def may_mention(self, text: bytes) -> bool:
+        """False when no id, key or hash in it is this: asked before it is decoded for that."""
+        return bytes(self.told).find(text) >= 0  # ``in`` makes an error first, in vain.
+
+
+class Held(Packed, frozen=True, array_like=True, gc=False):
     """A notification that waits for a time: quiet hours, a rate limit, ``send_at``, a snooze.
 
     On release every rule is checked again.
     """
 
-    notification: Notification
     due_ms: int
     reason: str
     since_ms: int
@@ -386,7 +405,8 @@ class OpenDigest(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """8-byte hashes of the member event ids: a cancelled event can leave."""
     actors: bytes
     """8-byte hashes of the distinct actors."""
-    items: tuple[DigestItem, ...]
+    items: tuple[msgspec.Raw, ...]
+    """The events that it will show, oldest first, each as ``packed(item)``."""
     size_bytes: int = 0
     """Of the kept items."""
     campaign: str | None = None
@@ -398,6 +418,11 @@ class OpenDigest(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """``quiet_hours`` or ``rate_limited`` when that made it wait; empty: the digest rule."""
     closing: str = "digest_due"
     """Reason code to give when it closes."""
+
+    @property
+    def shown(self) -> tuple[DigestItem, ...]:
+        """The items. Decoded anew each time; raises ``msgspec.DecodeError`` on damage."""
+        return tuple(map(unpacked_item, self.items))
 
 
 class Retry(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -422,15 +447,29 @@ class Attempted(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """How often a sink came to it too late in this epoch's line."""
 
 
-class Escalation(msgspec.Struct, frozen=True, array_like=True, gc=False):
+class Escalation(Packed, frozen=True, array_like=True, gc=False):
     """A notification that moves to its next channel unless a receipt comes first."""
 
-    notification: Notification
     next_step: int
     due_ms: int
     delivery_ids: tuple[str, ...] = ()
     """What was handed over so far: a receipt for one of them ends it."""
     size_bytes: int = 0
+
+
+_encoder = msgspec.msgpack.Encoder()
+_notification = msgspec.msgpack.Decoder(Notification)
+_item = msgspec.msgpack.Decoder(DigestItem)
+
+
+def packed(thing: Notification | DigestItem) -> msgspec.Raw:
+    """Its bytes, to wait as: encoded once, and carried from state to state."""
+    return msgspec.Raw(_encoder.encode(thing))
+
+
+def unpacked_item(item: msgspec.Raw) -> DigestItem:
+    """One item of a digest. Raises ``msgspec.DecodeError`` on damage."""
+    return _item.decode(item)
 
 
 class Waiting(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -546,9 +585,18 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
 
 
 def struct_to_dict(value: Any) -> Any:
-    """Struct -> builtins with field names (for JSON and Avro), whatever its array-likeness."""
+    """Struct -> builtins with field names (for JSON and Avro), whatever its array-likeness.
+
+    What is packed in it is said as what it is.
+    """
     if isinstance(value, msgspec.Struct):
-        return {name: struct_to_dict(getattr(value, name)) for name in value.__struct_fields__}
+        named = {name: getattr(value, name) for name in value.__struct_fields__}
+        if isinstance(value, Packed):
+            del named["told"]
+            named = {"notification": value.notification, **named}
+        elif isinstance(value, OpenDigest):
+            named["items"] = value.shown
+        return {name: struct_to_dict(one) for name, one in named.items()}
     if isinstance(value, dict):
         return {key: struct_to_dict(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

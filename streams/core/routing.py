@@ -12,6 +12,7 @@ from streams.core.model import (
     Escalation,
     Notification,
     Sent,
+    packed,
 )
 from streams.core.policy import Category
 from streams.core.quiet_hours import next_quiet_ms
@@ -155,10 +156,12 @@ def schedule_escalation(
 ) -> dict[str, str]:
     """Plans the next channel, if there is one; returns what the entry should say about it."""
     order = preferences.channel_order(category, turn.profile.preferences)
+    mine = notification.notification_id.encode()
     others = tuple(
         escalation
         for escalation in turn.waiting.escalations
-        if escalation.notification.notification_id != notification.notification_id
+        if not escalation.may_mention(mine)
+        or escalation.notification.notification_id != notification.notification_id
     )
     if len(others) < len(turn.waiting.escalations):
         turn.wait(escalations=others)
@@ -168,7 +171,7 @@ def schedule_escalation(
     if len(others) >= turn.policy.bounds.escalations_max or not turn.has_room(size):
         return {"escalation": "none: too many wait"}
     due_ms = turn.now_ms + category.escalate_after_ms
-    planned = Escalation(notification, used_step + 1, due_ms, delivery_ids, size)
+    planned = Escalation(packed(notification), used_step + 1, due_ms, delivery_ids, size)
     turn.wait_too(replace(turn.waiting, escalations=(*others, planned)), due_ms)
     return {"escalates_at_ms": str(due_ms), "escalates_to": order[used_step + 1]}
 

@@ -25,6 +25,7 @@ from streams.core.model import (
     Source,
     Verdict,
     Waiting,
+    packed,
 )
 from streams.core.policy import Policy
 from streams.core.reasons import RULES
@@ -208,7 +209,7 @@ class Turn:
             self.end(notification, course, "dropped", "held_overflow", {"limit": limit})
             return
         held = Held(
-            notification,
+            packed(notification),
             due_ms,
             reason,
             self.now_ms,

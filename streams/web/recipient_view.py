@@ -189,7 +189,7 @@ def _digests(state: RecipientState) -> list[OpenDigestDocument]:
     return [
         OpenDigestDocument(
             d.digest_id, d.category, d.key, d.count, d.opened_at_ms, d.closes_at_ms, d.opened_by,
-            [item.event_id for item in d.items],
+            [item.event_id for item in d.shown],
         )
         for d in sorted(state.waiting.digests, key=lambda digest: digest.closes_at_ms)
     ]  # fmt: skip

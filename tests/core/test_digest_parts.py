@@ -119,7 +119,7 @@ def test_one_more_event() -> None:
     before = replace(opened(), closing="digest_full", opened_by="rate_limited", campaign="spring")
     told = replace(TOLD, collapse_key="score", expires_at_ms=T0 + 2 * DAY, appended_at_ms=T0 - 1)
     after = digest.add(before, told, KEYED, T0 + HOUR, T0 + 5, Bounds())
-    (item,) = after.items
+    (item,) = after.shown
     assert (item.event_id, item.created_at_ms, item.actor_id, item.data) == (
         "e1", T0, "bob", {"a": "x"},
     )  # fmt: skip
@@ -196,9 +196,9 @@ def test_what_is_shown_and_what_that_weighs(
         for at, number in enumerate(numbers)
     ]
     found = grown(rule, *told)
-    shown = [int(item.event_id[1:]) for item in found.items]
+    shown = [int(item.event_id[1:]) for item in found.shown]
     assert found.count == len(numbers)
-    assert found.size_bytes == sum(map(sizes.item_bytes, found.items))
+    assert found.size_bytes == sum(map(sizes.item_bytes, found.shown))
     assert shown == sorted(shown), "in the order in which they came"
     places = range(len(numbers))
     value = {"3": 3.0, "3.5": 3.5, "-1": -1.0, "inf": 1e99}

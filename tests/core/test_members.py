@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from streams.core import members, sizes
 from streams.core.ids import hash8
-from streams.core.model import DigestItem, Notification, OpenDigest
+from streams.core.model import DigestItem, Notification, OpenDigest, packed
 from tests.core.build import T0
 from tests.core.profiles import tries
 
@@ -30,7 +30,8 @@ def an_open_digest() -> OpenDigest:
     shown = (DigestItem("e3", T0, "eve", {"n": "3"}), DigestItem("e4", T0, "bob", {"n": "44"}))
     return OpenDigest(
         "digest", "key", "message", T0, T0, T0, "normal", T0, T0 + 4, 4, of("e1", "e2", "e3", "e4"),
-        of("bob", "eve"), shown, sum(map(sizes.item_bytes, shown)), None, b"".join(facts),
+        of("bob", "eve"), tuple(map(packed, shown)), sum(map(sizes.item_bytes, shown)), None,
+        b"".join(facts),
         {"score": "e1", "price": "e3", "lost": "e9"},
     )  # fmt: skip
 
@@ -39,7 +40,7 @@ def a_closed_digest() -> Notification:
     opened = an_open_digest()
     return Notification(
         "digest", "message", "normal", T0, T0, T0 + 4, {"n": "44"}, count=4, actors=2,
-        items=opened.items, members=opened.members, member_facts=opened.member_facts,
+        items=opened.shown, members=opened.members, member_facts=opened.member_facts,
         collapse=opened.collapse,
     )  # fmt: skip
 
@@ -114,7 +115,7 @@ def test_who_leaves_an_open_digest_takes_all_of_theirs_along() -> None:
         member_facts=facts[16:32] + facts[48:64],
         actors=of("bob"),
         items=opened.items[1:],
-        size_bytes=sizes.item_bytes(opened.items[1]),
+        size_bytes=sizes.item_bytes(opened.shown[1]),
         collapse={},
     )
     of_release_1 = replace(opened, member_facts=b"")

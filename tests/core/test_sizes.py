@@ -19,6 +19,7 @@ from streams.core.model import (
     QuietWindow,
     Retry,
     Waiting,
+    packed,
 )
 from streams.core.policy import Category
 from streams.core.preferences import preferences_bytes
@@ -113,10 +114,10 @@ def test_what_an_open_digest_weighs_more(fields: dict[str, Any], more: int) -> N
 
 def test_all_that_waits_weighs_the_sum() -> None:
     waiting = Waiting(
-        held=tuple(Held(TOLD, T0, "scheduled", T0, size_bytes=size) for size in (1, 3)),
+        held=tuple(Held(packed(TOLD), T0, "scheduled", T0, size_bytes=size) for size in (1, 3)),
         digests=(OPENED, replace(OPENED, size_bytes=7)),
         retries=tuple(Retry(a_delivery(), T0, "answer", size) for size in (16, 32)),
-        escalations=tuple(Escalation(TOLD, 1, T0, (), size) for size in (64, 128)),
+        escalations=tuple(Escalation(packed(TOLD), 1, T0, (), size) for size in (64, 128)),
     )
     expected = 4 + 7 + 2 * sizes.DIGEST_BYTES + 48 + 192
     assert sizes.waiting_bytes(waiting) == expected

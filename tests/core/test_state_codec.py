@@ -25,6 +25,7 @@ from streams.core.model import (
     Retry,
     Waiting,
     Wake,
+    packed,
     struct_to_dict,
 )
 from streams.core.policy import Category
@@ -93,7 +94,7 @@ def test_nothing_to_keep_is_no_record() -> None:
 
 def test_the_due_time_stands_in_front() -> None:
     told = Notification("n", "message", "normal", T0, T0, T0 + 9, {})
-    later, sooner = (Held(told, T0 + ms, "scheduled", T0) for ms in (7, 3))
+    later, sooner = (Held(packed(told), T0 + ms, "scheduled", T0) for ms in (7, 3))
     waiting = Waiting(held=(later, sooner))
     value = state_codec.encode_moving(Activity(), waiting)
     assert value is not None
@@ -152,10 +153,13 @@ def everything_waits(held: int, digest: int, retry: int, step: int) -> Waiting:
     ana.gets("e1")
     opened = OpenDigest("d", "", "message", T0, digest, T0, "normal", T0, T0, 0, b"", b"", ())
     return Waiting(
-        held=(Held(told, held, "scheduled", T0), Held(told, held + 50, "scheduled", T0)),
+        held=(
+            Held(packed(told), held, "scheduled", T0),
+            Held(packed(told), held + 50, "scheduled", T0),
+        ),
         digests=(opened, replace(opened, closes_at_ms=digest + 50)),
         retries=(Retry(ana.deliveries[0], retry, "busy"), Retry(ana.deliveries[0], 99, "busy")),
-        escalations=(Escalation(told, 1, step), Escalation(told, 1, step + 50)),
+        escalations=(Escalation(packed(told), 1, step), Escalation(packed(told), 1, step + 50)),
     )
 
 

@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from streams.core import ids, sizes
-from streams.core.model import Held, Notification, RecipientState, Waiting
+from streams.core.model import Held, Notification, RecipientState, Waiting, packed
 from streams.core.policy import Bounds, Policy
 from streams.core.state_codec import next_due_ms
 from streams.core.terms import Course
@@ -17,7 +17,7 @@ TOLD = Notification("n", "message", "normal", T0, T0, T0 + HOUR, {}, "e1", count
 
 
 def a_turn(policy: Policy | None = None, held: int = 0) -> Turn:
-    waits = Held(TOLD, T0 + HOUR, "scheduled", T0, size_bytes=100)
+    waits = Held(packed(TOLD), T0 + HOUR, "scheduled", T0, size_bytes=100)
     state = RecipientState("ana", 1, waiting=Waiting(held=(waits,) * held))
     return Turn(state, T0, policy or a_policy(), NOWHERE)
 
@@ -39,7 +39,7 @@ def test_it_waits_for_a_later_time_and_not_beyond_its_expiry(due_ms: int, expect
     turn.hold(TOLD, due_ms, "snoozed", {"a": "b"}, Course(2, ("d1",)))
     (held,) = turn.waiting.held
     assert held == Held(
-        TOLD, expected, "snoozed", T0, 2, ("d1",), sizes.notification_bytes(TOLD), "", 0
+        packed(TOLD), expected, "snoozed", T0, 2, ("d1",), sizes.notification_bytes(TOLD), "", 0
     )
     (entry,) = turn.entries
     assert (entry.verdict, entry.reason, entry.until_ms) == ("held", "snoozed", expected)
@@ -155,7 +155,7 @@ def test_what_waits_too_moves_the_due_time_only_forward(
     more_due_ms: int | None, expected: int
 ) -> None:
     turn = a_turn(held=1)
-    more = () if more_due_ms is None else (Held(TOLD, more_due_ms, "scheduled", T0),)
+    more = () if more_due_ms is None else (Held(packed(TOLD), more_due_ms, "scheduled", T0),)
     turn.wait_too(replace(turn.waiting, held=(*turn.waiting.held, *more)), more_due_ms)
     assert len(turn.waiting.held) == 1 + len(more)
     assert turn.next_due_ms() == expected == next_due_ms(turn.waiting)
@@ -165,7 +165,7 @@ def test_the_first_that_waits_is_due_and_what_is_only_remembered_is_not() -> Non
     turn = a_turn()
     turn.wait_too(replace(turn.waiting, newest={"message|score": T0}), None)
     assert turn.next_due_ms() is None
-    turn.wait_too(Waiting(held=(Held(TOLD, T0 + 3, "scheduled", T0),)), T0 + 3)
+    turn.wait_too(Waiting(held=(Held(packed(TOLD), T0 + 3, "scheduled", T0),)), T0 + 3)
     assert turn.next_due_ms() == T0 + 3
 
 

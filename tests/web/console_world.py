@@ -32,6 +32,7 @@ from streams.core.model import (
     RecipientState,
     Suppression,
     Waiting,
+    packed,
 )
 from streams.core.policy import Category, LimitRule, Policy
 from streams.engine.pages import PartitionStatus, WorkerStatus
@@ -329,7 +330,9 @@ def _state(recipient_id: str, partition: int, held_id: str) -> RecipientState:
             suppressions=(Suppression("channel:sms", "unsubscribed", NOW_MS - 1_000),),
         ),
         Activity(sent={"message|category:message": (NOW_MS - 1_000,)}),
-        Waiting(held=(Held(notification, NOW_MS + 3_600_000, "quiet_hours", NOW_MS - 1_000),)),
+        Waiting(
+            held=(Held(packed(notification), NOW_MS + 3_600_000, "quiet_hours", NOW_MS - 1_000),)
+        ),
     )
 
 
