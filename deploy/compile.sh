@@ -18,10 +18,11 @@ cd "$folder"
 # that has one stays as it is.
 rules="$(find streams/core -name '*.py' ! -name __init__.py ! -name model.py ! -name policy.py \
 	! -name terms.py ! -name claims.py ! -name reasons.py | sort) streams/agents/recipient_work.py"
-delivering="agents/deliver_commits agents/deliver_lane agents/deliver_metrics agents/deliver_partition
-	agents/deliver_records engine/clock sinks/apns sinks/breaker sinks/budgets sinks/dispatch
+delivering="agents/deliver_commits agents/deliver_item agents/deliver_lane agents/deliver_log
+	agents/deliver_metrics agents/deliver_partition agents/deliver_positions agents/deliver_records
+	engine/clock engine/packing sinks/apns sinks/breaker sinks/budgets sinks/dispatch
 	sinks/health sinks/http2_client sinks/http2_connection sinks/http2_frames sinks/payload
-	sinks/prune templates/fit templates/render"
+	sinks/prune templates/fit templates/render web/deliver_pages web/rolling"
 # Read at the top of every C file. Not CFLAGS, which would replace those of Python, with -fwrapv.
 export CPPFLAGS="${CPPFLAGS:-} -include '$caches'"
 # shellcheck disable=SC2046,SC2086 # lists on purpose

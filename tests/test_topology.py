@@ -11,7 +11,7 @@ from streams import tables, topics, topology
 from streams.agents.decide import DecideLogic
 from streams.agents.decide_role import decide_role
 from streams.agents.deliver import deliver_role
-from streams.agents.deliver_log import Names
+from streams.agents.deliver_terms import Names
 from streams.agents.ledger import ledger_role
 from streams.codec import Codec
 from streams.engine.roles import RoleSpec

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from streams import topics
-from streams.agents.deliver_log import LogClients, Names
+from streams.agents.deliver_log import LogClients
 from streams.agents.deliver_metrics import DeliverMetrics
 from streams.agents.deliver_partition import DeliverRunner
+from streams.agents.deliver_terms import Names
 from streams.agents.kill_switches import KillSwitches
 from streams.codec import Codec
 from streams.engine import roles

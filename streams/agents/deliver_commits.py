@@ -16,7 +16,8 @@ import time
 from collections.abc import Callable, Mapping
 
 from streams.agents.deliver_log import OutcomeLog
-from streams.agents.deliver_positions import Mark, TopicPositions, encode_mark
+from streams.agents.deliver_positions import TopicPositions
+from streams.agents.deliver_terms import Mark, encode_mark
 from streams.engine import roles
 from streams.sinks.settings import DeliverSettings
 

@@ -15,49 +15,18 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
-from streams import topics
-from streams.agents.deliver_positions import Answered
+from streams.agents.deliver_terms import Answered, Finished, Names
 from streams.codec import Codec, DecodeError
+from streams.engine.packing import Row, packed
 
 GATHER_SECONDS = 0.003
 ANSWERS_MAX = 500
 """Answers written together at most."""
 TAIL_TIMEOUT_MS = 1_000
 BATCH_BYTES_MAX = 1 << 20
-
-
-class Names(msgspec.Struct, frozen=True):
-    """Topics that the role touches; tests give their own."""
-
-    deliveries: Callable[[str, bool], str] = topics.deliveries
-    outcomes: str = topics.OUTCOMES
-    feedback: str = topics.FEEDBACK
-    receipts: str = topics.RECEIPTS
-    dead_letters: str = topics.DEAD_LETTERS
-    kill_switch: str = topics.KILL_SWITCH
-    clock: str = topics.TICKS
-    """Where the broker is asked for its time; empty: nowhere."""
-
-
-class Row(msgspec.Struct, gc=False):
-    """One record to append."""
-
-    key: bytes | None
-    value: bytes
-    timestamp_ms: int | None
-
-
-class Finished(msgspec.Struct):
-    """An answer, ready to be written."""
-
-    aside: list[tuple[str, Row]]
-    """(topic, record) to be written before the outcome."""
-    outcome: Row | None
-    on_durable: Callable[[int], None]
-    """Called with the outcome's offset (or where one would be)."""
+RECORD_BYTES_MAX = 4 * BATCH_BYTES_MAX
 
 
 class OutcomeLog:
@@ -115,15 +84,10 @@ class OutcomeLog:
     async def _append(self, topic: str, rows: list[Row]) -> list[int]:
         """Appends rows and waits for all acknowledgements; their offsets in order."""
         acknowledged: list[tuple[Any, int]] = []
-        builder = self._producer.create_batch()
-        for row in rows:
-            if not _add(builder, row):
-                acknowledged.append(await self._close(builder, topic))
-                builder = self._producer.create_batch()
-                if not _add(builder, row):
-                    raise ValueError(f"a record for {topic} is larger than a record batch can be")
-        if builder.record_count():
-            acknowledged.append(await self._close(builder, topic))
+        if rows:
+            for batch in packed(self._producer.create_batch, rows, RECORD_BYTES_MAX, topic):
+                sent = await self._producer.send_batch(batch, topic, partition=self._partition)
+                acknowledged.append((sent, batch.record_count()))
         offsets: list[int] = []
         for future, count in acknowledged:
             base = int((await future).offset)
@@ -131,16 +95,6 @@ class OutcomeLog:
             first = base if base >= 0 else self.end
             offsets.extend(first + index if base >= 0 else first for index in range(count))
         return offsets
-
-    async def _close(self, builder: Any, topic: str) -> tuple[Any, int]:
-        builder.close()
-        sent = await self._producer.send_batch(builder, topic, partition=self._partition)
-        return sent, builder.record_count()
-
-
-def _add(builder: Any, row: Row) -> bool:
-    metadata = builder.append(key=row.key, value=row.value, timestamp=row.timestamp_ms)
-    return metadata is not None
 
 
 class LogClients:
@@ -172,7 +126,7 @@ class LogClients:
             if self._producer is None:
                 producer = AIOKafkaProducer(
                     **client_settings, acks="all", enable_idempotence=True, linger_ms=0,
-                    max_batch_size=BATCH_BYTES_MAX, max_request_size=4 * BATCH_BYTES_MAX,
+                    max_batch_size=BATCH_BYTES_MAX, max_request_size=RECORD_BYTES_MAX,
                     compression_type="lz4",
                 )  # fmt: skip
                 await producer.start()

@@ -27,11 +27,12 @@ from streams import topics
 from streams.agents.deliver_commits import Commits
 from streams.agents.deliver_item import Item
 from streams.agents.deliver_lane import Lane
-from streams.agents.deliver_log import LogClients, Names, OutcomeLog
+from streams.agents.deliver_log import LogClients, OutcomeLog
 from streams.agents.deliver_metrics import DeliverMetrics
 from streams.agents.deliver_positions import TopicPositions
 from streams.agents.deliver_records import Writer
 from streams.agents.deliver_takeover import take_over
+from streams.agents.deliver_terms import Names
 from streams.agents.kill_switches import KillSwitches
 from streams.codec import Codec, DecodeError
 from streams.core.model import Delivery

@@ -29,44 +29,11 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Literal
 
-import msgspec
+from streams.agents.deliver_terms import Answered, Mark
 
 Standing = Literal["answered", "ambiguous", "unsent"]
 AHEAD_MIN = 4
 """Records that may be sent ahead of a durable answer however little was sent before."""
-
-
-class Mark(msgspec.Struct, frozen=True, array_like=True):
-    """What is kept beside a committed position (as JSON, in the group's offset metadata)."""
-
-    outcomes_from: int
-    """No answer to a record at or after the position is before this offset of ``outcomes``."""
-    clean: bool
-    ahead_max: int
-    """So many records behind the last answered one may have been sent."""
-    send_below: int
-    """Nothing at or after this offset has been sent."""
-    version: int = 1
-
-
-def encode_mark(mark: Mark) -> str:
-    """Metadata text of a mark."""
-    return msgspec.json.encode(mark).decode()
-
-
-def decode_mark(metadata: str) -> Mark | None:
-    """The mark, or ``None`` when a position was committed by other means (an operator's tool)."""
-    try:
-        return msgspec.json.decode(metadata.encode(), type=Mark)
-    except msgspec.DecodeError:
-        return None
-
-
-class Answered(msgspec.Struct, frozen=True):
-    """An answer in the tail: where it is, and what it answered."""
-
-    outcome_offset: int
-    delivery_id: str
 
 
 class Predecessor:

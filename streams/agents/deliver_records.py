@@ -14,10 +14,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from streams.agents.deliver_item import Item
-from streams.agents.deliver_log import Finished, Names, Row
+from streams.agents.deliver_terms import Finished, Names
 from streams.codec import Codec, DecodeError
 from streams.core.model import Delivery
 from streams.engine.api import Record
+from streams.engine.packing import NO_HEADERS, Row
 from streams.sinks.base import Accepted, Answer, Outcome, Rejected, Retry
 
 OnDurable = Callable[[int], None]
@@ -45,12 +46,12 @@ class Writer:
             feedback = self._codec.encode_feedback(
                 delivery, outcome.status, outcome.reason, _after(outcome), at_ms, answer.provider
             )
-            aside.append((self._names.feedback, Row(key, feedback, timestamp_ms)))
+            aside.append((self._names.feedback, (key, feedback, timestamp_ms, NO_HEADERS)))
         if isinstance(outcome, Rejected) and (outcome.unsubscribed or outcome.quarantine):
             kind = "unsubscribed" if outcome.unsubscribed else "soft_bounced"
             receipt = self._receipt(delivery, kind, outcome.unsubscribed or None, at_ms)
-            aside.append((self._names.receipts, Row(key, receipt, timestamp_ms)))
-        row = Row(key, self._outcome(item, answer, at_ms), timestamp_ms)
+            aside.append((self._names.receipts, (key, receipt, timestamp_ms, NO_HEADERS)))
+        row = key, self._outcome(item, answer, at_ms), timestamp_ms, NO_HEADERS
         return Finished(aside, row, on_durable)
 
     def dead(self, record: Record, error: DecodeError, on_durable: OnDurable) -> Finished:
@@ -72,9 +73,8 @@ class Writer:
             }
         )
         timestamp_ms = record.timestamp if self._stream else None
-        return Finished(
-            [(self._names.dead_letters, Row(record.key, value, timestamp_ms))], None, on_durable
-        )
+        row = record.key, value, timestamp_ms, NO_HEADERS
+        return Finished([(self._names.dead_letters, row)], None, on_durable)
 
     def _outcome(self, item: Item, answer: Answer, at_ms: int) -> bytes:
         delivery, outcome = item.delivery, answer.outcome

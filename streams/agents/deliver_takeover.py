@@ -11,8 +11,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from streams.agents.deliver_log import LogClients, Names, OutcomeLog
-from streams.agents.deliver_positions import Mark, TopicPositions, decode_mark
+from streams.agents.deliver_log import LogClients, OutcomeLog
+from streams.agents.deliver_positions import TopicPositions
+from streams.agents.deliver_terms import Mark, Names, decode_mark
 from streams.codec import Codec
 from streams.engine import roles
 from streams.sinks.settings import DeliverSettings

@@ -19,43 +19,12 @@ from streams.api.problems import answer as problem_answer
 from streams.api.problems import problem
 from streams.core.model import Delivery
 from streams.sinks.base import Answer
+from streams.web.deliver_documents import DeliverStatus, ProviderStatus
 from streams.web.internal import NOT_A_WORKER, is_worker
-from streams.web.rolling import Minute, Rolling, Window
+from streams.web.rolling import Rolling
 
 PATH = "/v1/deliver/providers"
 RATE_MINUTES = 1
-
-
-class ProviderStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One provider as one worker has it now."""
-
-    name: str
-    kind: str
-    breaker: str
-    """``closed``, ``open`` or ``half_open``."""
-    is_killed: bool
-    """Switched off by a kill switch."""
-    in_flight: int
-    in_flight_max: int
-    budget_per_second: float | None
-    """What this worker may send; ``None``: no limit."""
-    quota_per_second: float | None
-    """What the account allows over all workers."""
-    weight: int
-
-
-class DeliverStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One worker's word."""
-
-    since_ms: int
-    now_ms: int
-    providers: list[ProviderStatus]
-    minute: Window
-    """The last full minute and what there is of this one."""
-    hour: Window
-    day: Window
-    minutes: list[Minute]
-    """The last hour, minute by minute."""
 
 
 class Providers(Protocol):

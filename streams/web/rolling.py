@@ -14,7 +14,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-import msgspec
+from streams.web.deliver_documents import AnswerCount, Minute, Times, Window
 
 MINUTE_MS = 60_000
 MINUTES = 24 * 60
@@ -25,41 +25,6 @@ BOUNDS_MS = (
     30_000, 60_000, 300_000, 3_600_000,
 )  # fmt: skip
 """Upper bounds of the buckets; one more takes what is longer."""
-
-
-class AnswerCount(msgspec.Struct, frozen=True):
-    """How often a provider answered so."""
-
-    provider: str
-    status: str
-    reason: str
-    count: int
-
-
-class Times(msgspec.Struct, frozen=True):
-    """A histogram over ``BOUNDS_MS``: of a provider's answers, or of a priority's latency."""
-
-    name: str
-    counts: list[int]
-
-
-class Window(msgspec.Struct, frozen=True):
-    """What happened in so many minutes up to now."""
-
-    minutes: int
-    answers: list[AnswerCount] = []
-    send_times: list[Times] = []
-    """By provider: how long it took to answer."""
-    event_times: list[Times] = []
-    """By priority: from the event's append to a provider's yes."""
-
-
-class Minute(msgspec.Struct, frozen=True):
-    """One minute's answers by provider, for a chart."""
-
-    start_ms: int
-    accepted: dict[str, int]
-    other: dict[str, int]
 
 
 class _Slot:

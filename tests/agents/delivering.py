@@ -12,7 +12,7 @@ import msgspec
 
 from streams import topics
 from streams.agents.deliver import deliver_role
-from streams.agents.deliver_log import Names
+from streams.agents.deliver_terms import Names
 from streams.codec import Codec
 from streams.core.model import CHANNEL_OF_KIND, Delivery
 from streams.engine.faust_app import EngineApp

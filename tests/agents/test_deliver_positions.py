@@ -9,15 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from streams.agents import deliver_positions
-from streams.agents.deliver_positions import (
-    AHEAD_MIN,
-    Answered,
-    Entry,
-    Mark,
-    TopicPositions,
-    decode_mark,
-    encode_mark,
-)
+from streams.agents.deliver_positions import AHEAD_MIN, Entry, TopicPositions
+from streams.agents.deliver_terms import Answered, Mark, decode_mark, encode_mark
 
 
 def is_dead(offset: int) -> bool:

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from streams.agents.deliver_item import Item
-from streams.agents.deliver_log import Names
 from streams.agents.deliver_positions import Entry
 from streams.agents.deliver_records import Writer
+from streams.agents.deliver_terms import Names
 from streams.codec import Codec
 from streams.sinks.base import Accepted, Answer, Outcome, Rejected, Retry
 from tests.agents.delivering import delivery
@@ -23,7 +23,7 @@ def aside(outcome: Outcome) -> dict[str, dict[str, Any]]:
     writer = Writer(CODEC, NAMES, 0, stream=False)
     finished = writer.finished(item, Answer(outcome, "apns"), 9_000, lambda offset: None)
     kinds = {NAMES.feedback: "feedback", NAMES.receipts: "receipt"}
-    return {topic: CODEC.decode(kinds[topic], row.value) for topic, row in finished.aside}
+    return {topic: CODEC.decode(kinds[topic], value) for topic, (_, value, *_) in finished.aside}
 
 
 def test_an_acceptance_leaves_its_outcome_alone() -> None:

@@ -16,8 +16,8 @@ import pytest
 from streams.agents.deliver import Deliverer
 from streams.agents.deliver_metrics import DeliverMetrics
 from streams.agents.deliver_partition import DeliverRunner
-from streams.agents.deliver_positions import Answered
 from streams.agents.deliver_takeover import PositionBeyondEndError
+from streams.agents.deliver_terms import Answered
 from streams.codec import Codec
 from streams.core.model import Delivery
 from streams.engine.roles import Committed

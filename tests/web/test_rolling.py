@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streams.web.deliver_documents import Times
 from streams.web.rolling import (
     BOUNDS_MS,
     KEYS_MAX,
@@ -12,7 +13,6 @@ from streams.web.rolling import (
     MINUTES,
     OTHER,
     Rolling,
-    Times,
     added,
     percentile_ms,
 )

@@ -23,6 +23,7 @@ from streams.engine.settings import EngineSettings
 from streams.ledger.directory import ledger_group
 from streams.web import deliver_pages
 from streams.web.decide_owners import group_of
+from streams.web.deliver_documents import DeliverStatus
 from streams.web.internal import headers
 from streams.web.settings import WebSettings
 from streams.web.worker_directory import WorkerDirectory
@@ -40,7 +41,7 @@ class Worker(msgspec.Struct, frozen=True, kw_only=True):
     """Partitions that it was the last to be named for."""
     status: WorkerStatus | None
     """``None``: it does not answer."""
-    deliver: deliver_pages.DeliverStatus | None = None
+    deliver: DeliverStatus | None = None
 
 
 class FleetStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -114,7 +115,7 @@ class Fleet:
             status = None  # another worker has the address by now
         deliver = None
         if status is not None and role == "deliver":
-            deliver = await self._get(url, deliver_pages.PATH, deliver_pages.DeliverStatus)
+            deliver = await self._get(url, deliver_pages.PATH, DeliverStatus)
         return Worker(role=role, url=url, announced=partitions, status=status, deliver=deliver)
 
     async def _get(self, url: str, path: str, kind: type[Document]) -> Document | None:

@@ -11,8 +11,8 @@ import msgspec
 from streams.web.console.charts import Series
 from streams.web.console.fleet import Fleet, FleetStatus
 from streams.web.console.page import Page, Visit
-from streams.web.deliver_pages import DeliverStatus, ProviderStatus
-from streams.web.rolling import MINUTE_MS, Window, added, percentile_ms
+from streams.web.deliver_documents import DeliverStatus, ProviderStatus, Window
+from streams.web.rolling import MINUTE_MS, added, percentile_ms
 
 WORST = ("closed", "half_open", "open")
 CHART_MINUTES = 60
