@@ -148,12 +148,15 @@ class Owner:
 
 
 class Batch:
-    """What aiokafka calls a batch builder."""
+    """What aiokafka calls a batch builder, and the one inside of it that ``packing`` goes to."""
 
     def __init__(self) -> None:
         self.values: list[bytes] = []
+        self._builder = self
 
-    def append(self, key: bytes | None, value: bytes, timestamp: int | None) -> object:
+    def append(
+        self, offset: int, timestamp: int | None, key: bytes | None, value: bytes, headers: object
+    ) -> object:
         self.values.append(value)
         return self
 
