@@ -43,6 +43,22 @@ def test_what_still_waits_is_a_duplicate_whatever_the_horizon() -> None:
     assert ana.sent == [("e1", "push")]
 
 
+def test_a_held_digest_knows_its_events_though_it_does_not_show_them() -> None:
+    rule = DigestRule(mode="window", window_ms=HOUR, items_kept_max=1, keep="last")
+    ana = Person(a_policy(Category("message", digest=rule, expires_after_ms=10 * DAY)), PHONE)
+    for name in ("e1", "e2", "e3"):
+        ana.gets(name)
+    ana.prefers(snooze_until_ms=T0 + 5 * DAY)
+    ana.waits_for(3 * DAY)
+    (held,) = ana.state.waiting.held
+    assert [item.event_id for item in held.notification.items] == ["e3"]
+    ana.gets("e1", created_at_ms=T0)
+    assert ana.verdicts[-1] == "duplicate duplicate"
+    ana.cancels("e2")
+    assert ana.verdicts[-1] == "cancelled cancelled"
+    assert [one.notification.count for one in ana.state.waiting.held] == [2]
+
+
 def test_a_full_hour_is_reported_once() -> None:
     ana = Person(a_policy(bounds=Bounds(seen_per_hour_max=3)), PHONE)
     for number in range(5):
