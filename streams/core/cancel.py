@@ -162,7 +162,8 @@ def withdraw(turn: Turn, wanted: Wanted, reason: str, inputs: dict[str, str]) ->
             retries=tuple(i for i in waiting.retries if not wanted.matches(i.delivery)),
             escalations=tuple(i for i in waiting.escalations if not wanted.is_in(i)),
         )
-    gone = {item.notification.notification_id: item.notification for item in held if not item.step}
+    told = [item.notification for item in held if not item.step]
+    gone = {notification.notification_id: notification for notification in told}
     for retry in retries:
         gone[retry.delivery.notification_id] = routing.notification_of(retry.delivery)
     for notification in gone.values():
@@ -193,10 +194,9 @@ def _leave_open_digests(turn: Turn, wanted: Wanted, reason: str, inputs: dict[st
 
 def _leave_held_digests(turn: Turn, wanted: Wanted, reason: str, inputs: dict[str, str]) -> bool:
     """Takes an event out of the closed digests that are held; an emptied one goes."""
-    kept = []
     if not turn.waiting.held:
         return False
-    text = wanted.member_text
+    kept, text = [], wanted.member_text
     for held in turn.waiting.held:
         if not held.may_mention(text):
             kept.append(held)

@@ -62,23 +62,21 @@ def still_waits(turn: Turn, subject_id: str, event_id: str) -> bool:
         if place(opened.members, turn.hash_of(event_id)) >= 0:
             return True
     if waiting.held or waiting.escalations:
-        subject, member = subject_id.encode(), turn.hash_of(event_id)
+        member = turn.hash_of(event_id)
         for held in waiting.held:
-            if _tells(held, subject, member):
+            if _tells(held, subject_id, member):
                 return True
         for step in waiting.escalations:
-            if _tells(step, subject, member):
+            if _tells(step, subject_id, member):
                 return True
     return any(retry.delivery.notification_id == subject_id for retry in waiting.retries)
 
 
-def _tells(waits: Packed, subject: bytes, member: bytes) -> bool:
+def _tells(waits: Packed, subject_id: str, member: bytes) -> bool:
     """Is this the event's notification, or a closed digest that has it?"""
-    text = bytes(waits.told)
-    if text.find(subject) < 0 and text.find(member) < 0:  # As in ``may_mention``.
-        return False
-    told = waits.notification
-    return told.notification_id.encode() == subject or place(told.members, member) >= 0
+    if waits.is_about(subject_id):
+        return True
+    return waits.may_mention(member) and place(waits.notification.members, member) >= 0
 
 
 def send_at(turn: Turn, event: Event) -> int | None:

@@ -367,6 +367,11 @@ class Packed(msgspec.Struct, frozen=True, array_like=True, gc=False):
         """False when no id, key or hash in it is this: asked before it is decoded for that."""
         return bytes(self.told).find(text) >= 0  # ``in`` makes an error first, in vain.
 
+    def is_about(self, notification_id: str) -> bool:
+        """Whether this notification is what waits."""
+        maybe = self.may_mention(notification_id.encode())
+        return maybe and self.notification.notification_id == notification_id
+
 
 class Held(Packed, frozen=True, array_like=True, gc=False):
     """A notification that waits for a time: quiet hours, a rate limit, ``send_at``, a snooze.

@@ -11,7 +11,14 @@ from collections.abc import Callable
 from functools import partial
 
 from streams.core import digest, retries
-from streams.core.model import PRIORITY_RANK, Escalation, Held, OpenDigest
+from streams.core.model import (
+    PRIORITY_RANK,
+    Delivery,
+    Escalation,
+    Held,
+    Notification,
+    OpenDigest,
+)
 from streams.core.terms import Course
 from streams.core.turn import Settle, Turn
 
@@ -54,27 +61,33 @@ def _take_due(turn: Turn, settle: Settle) -> list[Callable[[], None]]:
     acts: list[tuple[Order, Callable[[], None]]] = []
     for held in waiting.held:
         if held.due_ms <= now_ms:
-            order = (PRIORITY_RANK[held.notification.priority], held.notification.appended_at_ms)
-            acts.append((order, partial(_release_held, turn, held, settle)))
-    for opened in waiting.digests:
-        if opened.closes_at_ms <= now_ms:
-            order = (PRIORITY_RANK[opened.priority], opened.appended_at_ms)
-            acts.append((order, partial(_close_digest, turn, opened, settle)))
-    for retry in waiting.retries:
-        if retry.due_ms <= now_ms:
-            order = (PRIORITY_RANK[retry.delivery.priority], retry.delivery.appended_at_ms)
-            acts.append((order, partial(retries.release_retry, turn, retry)))
+            told = held.notification
+            acts.append((_order(told), partial(_release_held, turn, held, told, settle)))
+    acts += [
+        (_order(opened), partial(_close_digest, turn, opened, settle))
+        for opened in waiting.digests
+        if opened.closes_at_ms <= now_ms
+    ]
+    acts += [
+        (_order(retry.delivery), partial(retries.release_retry, turn, retry))
+        for retry in waiting.retries
+        if retry.due_ms <= now_ms
+    ]
     for step in waiting.escalations:
         if step.due_ms <= now_ms:
-            order = (PRIORITY_RANK[step.notification.priority], step.notification.appended_at_ms)
-            acts.append((order, partial(_escalate, turn, step, settle)))
+            told = step.notification
+            acts.append((_order(told), partial(_escalate, turn, step, told, settle)))
     return [act for _, act in sorted(acts, key=lambda pair: pair[0])]
 
 
-def _release_held(turn: Turn, held: Held, settle: Settle) -> None:
+def _order(thing: Notification | OpenDigest | Delivery) -> Order:
+    return PRIORITY_RANK[thing.priority], thing.appended_at_ms
+
+
+def _release_held(turn: Turn, held: Held, told: Notification, settle: Settle) -> None:
     reason = "escalated" if held.step else "released"
     course = Course(held.step, held.delivery_ids, None, False, reason)
-    settle(turn, held.notification, course)
+    settle(turn, told, course)
 
 
 def _close_digest(turn: Turn, opened: OpenDigest, settle: Settle) -> None:
@@ -87,6 +100,6 @@ def _close_digest(turn: Turn, opened: OpenDigest, settle: Settle) -> None:
         settle(turn, notification, Course(reason="digest_sent"))
 
 
-def _escalate(turn: Turn, planned: Escalation, settle: Settle) -> None:
+def _escalate(turn: Turn, planned: Escalation, told: Notification, settle: Settle) -> None:
     course = Course(planned.next_step, planned.delivery_ids, None, False, "escalated")
-    settle(turn, planned.notification, course)
+    settle(turn, told, course)

@@ -116,7 +116,7 @@ def _escalate_now(turn: Turn, delivery: Delivery, settle: Settle) -> None:
     """Takes the next step at once, if one is planned: nobody can see this one any more."""
     waiting = turn.waiting.escalations
     for planned in waiting:
-        if planned.notification.notification_id == delivery.notification_id:
+        if planned.is_about(delivery.notification_id):
             turn.wait(escalations=tuple(other for other in waiting if other is not planned))
             course = Course(planned.next_step, planned.delivery_ids, None, True, "fallback")
             return settle(turn, planned.notification, course)

@@ -156,12 +156,10 @@ def schedule_escalation(
 ) -> dict[str, str]:
     """Plans the next channel, if there is one; returns what the entry should say about it."""
     order = preferences.channel_order(category, turn.profile.preferences)
-    mine = notification.notification_id.encode()
     others = tuple(
         escalation
         for escalation in turn.waiting.escalations
-        if not escalation.may_mention(mine)
-        or escalation.notification.notification_id != notification.notification_id
+        if not escalation.is_about(notification.notification_id)
     )
     if len(others) < len(turn.waiting.escalations):
         turn.wait(escalations=others)

@@ -155,10 +155,10 @@ def recipient_document(
         retries=_retries(state),
         escalations=[
             EscalationDocument(
-                e.notification.notification_id, e.notification.event_id, e.notification.category,
-                e.next_step, e.due_ms,
+                told.notification_id, told.event_id, told.category, e.next_step, e.due_ms
             )
             for e in waiting.escalations
+            for told in (e.notification,)
         ],
         limits=_limits(state, policy, at_ms),
         next_due_ms=next_due_ms(waiting),
@@ -178,10 +178,11 @@ def _cells(state: RecipientState, policy: Policy) -> list[CellDocument]:
 def _held(state: RecipientState) -> list[HeldDocument]:
     return [
         HeldDocument(
-            h.notification.notification_id, h.notification.event_id, h.notification.category,
-            h.reason, h.since_ms, h.due_ms, h.notification.count, h.notification.data,
+            told.notification_id, told.event_id, told.category,
+            h.reason, h.since_ms, h.due_ms, told.count, told.data,
         )
         for h in sorted(state.waiting.held, key=lambda held: held.due_ms)
+        for told in (h.notification,)
     ]  # fmt: skip
 
 
