@@ -142,8 +142,10 @@ def latencies(
     statuses: dict[str, int] = {}
     for value in read_committed(bootstrap, topics.OUTCOMES):
         outcome = codec.decode("outcome", value)
+        if not began_ms <= outcome["appended_at_ms"] <= ended_ms:
+            continue
         statuses[outcome["status"]] = statuses.get(outcome["status"], 0) + 1
-        if outcome["event_id"] is None or not began_ms <= outcome["appended_at_ms"] <= ended_ms:
+        if outcome["event_id"] is None:
             continue
         lane = LANES[outcome["category"]]
         appended, decided = outcome["appended_at_ms"], outcome["decided_at_ms"]
