@@ -9,6 +9,7 @@ compared with, so work that arrives meanwhile is seen as work.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self
@@ -85,6 +86,8 @@ class ProgressReader:
     async def __aenter__(self) -> Self:
         await self._admin.start()
         await self._consumer.start()
+        # aiokafka cannot stop a task that has not begun: it would say that we were cancelled.
+        await asyncio.sleep(0)
         return self
 
     async def __aexit__(

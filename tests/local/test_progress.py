@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from streams import topics
-from streams.local.progress import Progress
+from streams.local.progress import Progress, ProgressReader
+from tests.conftest import RunningBroker
 
 ENDS = {("events.normal", 0): 10, ("deliveries.sms", 0): 4, ("decisions", 0): 12}
 
@@ -37,3 +38,8 @@ def test_what_was_never_committed_is_all_lag() -> None:
 
 def test_a_position_past_an_end_read_earlier_is_no_lag() -> None:
     assert progress(11, 4, 12).lag("decide") == 0
+
+
+async def test_a_reader_that_read_nothing_is_closed(broker: RunningBroker) -> None:
+    async with ProgressReader({"bootstrap_servers": broker.bootstrap}, partitions=1):
+        pass
