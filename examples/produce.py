@@ -1,7 +1,7 @@
 """A stock producer in Python: confluent-kafka with its own AvroSerializer. No Flowstate code.
 
-    flowstate up                                  # in another terminal
-    python examples/produce.py 127.0.0.1:9092 http://127.0.0.1:8081
+    .venv/bin/flowstate up                        # in another terminal
+    .venv/bin/python examples/produce.py 127.0.0.1:9092 http://127.0.0.1:8081
 
 Registers a mailbox for "ann", sends her three messages and a sign-in warning, and waits until Kafka
 has acknowledged them. Then: flowstate explain ann

@@ -30,8 +30,8 @@ def demo(folder: Path, *options: str) -> str:
     return done.stdout
 
 
-def digest(output: str) -> str:
-    found = re.search(r"totals digest ([0-9a-f]{16})", output)
+def fingerprint(output: str) -> str:
+    found = re.search(r"totals fingerprint ([0-9a-f]{16})", output)
     assert found, output
     return found[1]
 
@@ -54,9 +54,9 @@ def test_a_demo_with_a_kill_adds_up_and_tells_a_story(tmp_path: Path) -> None:
 @pytest.mark.broker
 @pytest.mark.timeout(4 * RUN_S_MAX)
 def test_killing_any_role_leaves_the_totals_as_they_are(tmp_path: Path) -> None:
-    digests = {"nobody": digest(demo(tmp_path / "nobody", "--events", "6000"))}
+    seen = {"nobody": fingerprint(demo(tmp_path / "nobody", "--events", "6000"))}
     for role in ("decide", "deliver", "ledger"):
         output = demo(tmp_path / role, "--events", "6000", "--kill", role)
         assert f"{role} was sent SIGKILL" in output
-        digests[role] = digest(output)
-    assert len(set(digests.values())) == 1, digests
+        seen[role] = fingerprint(output)
+    assert len(set(seen.values())) == 1, seen

@@ -6,7 +6,7 @@ with garbage among them and, if asked, a role killed in mid-run. When nothing is
 audit accounts for every event from the topics alone.
 
 Why stream time: 193 days pass in seconds, quiet hours and digests included, and two runs with the
-same seed come to the same totals. The digest printed at the end is over those (demo_verdict.py).
+same seed come to the same totals. The fingerprint printed at the end is of those (demo_verdict.py).
 
 Invariants: no event is sent before every preference is acknowledged; the audit begins only when
 every role has read everything and nothing waits for a time; the exit status is 0 only if
@@ -35,7 +35,7 @@ from streams.ledger.explain import render as render_story
 from streams.ledger.reconcile import reconcile
 from streams.ledger.report import Report
 from streams.local.demo_producer import SLICE_EVENTS, DemoProducer
-from streams.local.demo_verdict import Verdict, digest_of, show, what_is_wrong
+from streams.local.demo_verdict import Verdict, fingerprint_of, show, what_is_wrong
 from streams.local.demo_view import DemoView, Numbers
 from streams.local.garbage import Garbage, garbage
 from streams.local.population import population
@@ -117,7 +117,7 @@ async def run_demo(options: DemoOptions, console: Console) -> int:
             report = await _first_of(demo.run(), stack.supervisor.wait())
             view.finish()
             wrong = what_is_wrong(report, *demo.sent, options.kill, crashes)
-            verdict = Verdict(report, digest_of(report), wrong)
+            verdict = Verdict(report, fingerprint_of(report), wrong)
             show(verdict, console, view.elapsed_s)
             await _show_a_story(stack, options, console)
             if options.keep:

@@ -1,6 +1,6 @@
-"""What the demo found: the books, a digest to compare runs by, and whether it all adds up.
+"""What the demo found: the books, a fingerprint to compare runs by, and whether it all adds up.
 
-Pure but for printing. The digest is over the totals that must not depend on how fast anything
+Pure but for printing. The fingerprint is of the totals that must not depend on how fast anything
 was, or on what was killed; two runs with one seed and one configuration give the same. (A killed
 sink leaves messages in doubt; the demo has every category send those again, so that they end as
 they would have.)
@@ -20,14 +20,14 @@ from streams.ledger.report import Report, render
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """What the demo found: the books, their digest, and what is wrong if anything is."""
+    """What the demo found: the books, their fingerprint, and what is wrong if anything is."""
 
     report: Report
-    digest: str
+    fingerprint: str
     wrong: tuple[str, ...]
 
 
-def digest_of(report: Report) -> str:
+def fingerprint_of(report: Report) -> str:
     """16 hex digits over everything that two runs with the same seed must agree on."""
     text = json.dumps(report.totals(), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -57,10 +57,10 @@ def what_is_wrong(
 
 
 def show(verdict: Verdict, console: Console, elapsed_s: float) -> None:
-    """The books, the digest, the verdict."""
+    """The books, the fingerprint, the verdict."""
     render(verdict.report, console)
     same = "the same for every run with this seed and configuration"
-    console.print(f"totals digest {verdict.digest} ({same})")
+    console.print(f"totals fingerprint {verdict.fingerprint} ({same})")
     for sentence in verdict.wrong:
         console.print(f"WRONG: {sentence}", style="bold red")
     outcome = "failed" if verdict.wrong else "passed"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from streams.ledger.report import Report
-from streams.local.demo_verdict import digest_of, what_is_wrong
+from streams.local.demo_verdict import fingerprint_of, what_is_wrong
 
 EVENTS, RUBBISH = 1_000, 9
 
@@ -60,5 +60,7 @@ def test_a_process_that_ends_by_itself_is_never_fine() -> None:
 
 
 def test_the_digest_is_over_what_must_not_differ() -> None:
-    assert digest_of(report()) == digest_of(report(seconds=3.0, repeats=2, answers_repeated=4))
-    assert digest_of(report()) != digest_of(report(delivered=Counter(push=599, email=1)))
+    assert fingerprint_of(report()) == fingerprint_of(
+        report(seconds=3.0, repeats=2, answers_repeated=4)
+    )
+    assert fingerprint_of(report()) != fingerprint_of(report(delivered=Counter(push=599, email=1)))
