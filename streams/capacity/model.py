@@ -17,6 +17,7 @@ import msgspec
 from streams import topics
 from streams.capacity.figures import Figure
 from streams.capacity.result import Line, Plan, Section, power_of_two, text
+from streams.ledger.settings import LedgerSettings
 
 DAY_S = 86_400
 CORE_US = 1_000_000
@@ -179,12 +180,24 @@ class Model:
             "resident; give each twice that, for caches of the system",
         )  # fmt: skip
 
+        self._history()
+
+    def _history(self) -> None:
         days = self._of("ledger_kept_days")
         bytes_each = self._of("ledger_disk_bytes_per_event")
+        daily = self._demand.events_per_day * bytes_each
         self._add(
-            "history of the ledger", demand.events_per_day * bytes_each * days / 1e12, "TB",
-            f"{text(demand.events_per_day)} x {text(bytes_each)} B x {days:g} d / 1e12",
+            "history of the ledger", daily * days / 1e12, "TB",
+            f"{text(self._demand.events_per_day)} x {text(bytes_each)} B x {days:g} d / 1e12",
             "on the ledger workers' disks, one copy; fewer days, or bulk_kept_share, make it less",
+        )  # fmt: skip
+        bound = LedgerSettings().partition_bytes_max
+        kept = bound * self.partitions / daily
+        self._add(
+            "of it in a partition", daily * days / self.partitions / 1e9, "GB",
+            f"{text(daily * days / 1e12)} TB / {text(self.partitions)} x 1e3",
+            f"[ledger] partition_bytes_max; its default of {bound >> 30} GiB"
+            f" keeps {text(kept)} days",
         )  # fmt: skip
 
     def _brokers(self) -> None:
