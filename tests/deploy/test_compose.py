@@ -6,6 +6,10 @@ files, metric names, and the three settings that keep an acknowledged record.
 
 import json
 import re
+import shutil
+import subprocess
+import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +24,7 @@ COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 BROKERS = ("kafka-1", "kafka-2", "kafka-3")
 OURS = {name: service for name, service in SERVICES.items() if "command" in service}
+UNNEEDED = shutil.ignore_patterns("__pycache__", "*.so")
 METRIC_SUFFIX = re.compile(r"_(total|bucket|sum|count)$")
 
 
@@ -77,13 +82,37 @@ def test_files_that_are_mounted_from_deploy_are_there() -> None:
     assert all((ROOT / mount).exists() for mount in mounts)
 
 
+RECIPE = (ROOT / "deploy" / "Dockerfile").read_text()
+COPIES = re.findall(r"^COPY (?!--from)(.+) (\S+)$", RECIPE, flags=re.MULTILINE)
+
+
 def test_the_image_takes_in_what_its_recipe_copies() -> None:
-    recipe = (ROOT / "deploy" / "Dockerfile").read_text()
     ignored = (ROOT / ".dockerignore").read_text().splitlines()
-    lines = re.findall(r"^COPY (?!--from)(.+) \S+$", recipe, flags=re.MULTILINE)
-    copied = [name for line in lines for name in line.split()]
+    copied = [name for names, _ in COPIES for name in names.split()]
     assert copied
     assert all((ROOT / name).exists() and f"!{name}" in ignored for name in copied)
+
+
+def test_a_wheel_can_be_built_from_what_the_recipe_copies(tmp_path: Path) -> None:
+    """As the image does; of what is compiled nothing is needed for it."""
+    build = tmp_path / "build"
+    for names, target in COPIES:
+        for name in names.split():
+            if target == name:
+                shutil.copytree(ROOT / name, build / name, ignore=UNNEEDED)
+            else:
+                (build / target).mkdir(parents=True, exist_ok=True)
+                shutil.copy(ROOT / name, build / target)
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel"]
+    done = subprocess.run(command, cwd=build, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (wheel,) = (build / "dist").glob("*.whl")
+    with zipfile.ZipFile(wheel) as made:
+        names = set(made.namelist())
+    assert {
+        "streams/flowstate.toml", "streams/schemas/event.avsc",
+        "streams/examples/college_messages.csv.gz",
+    } <= names  # fmt: skip
 
 
 def test_each_metric_of_the_dashboard_is_one_that_a_worker_exports() -> None:

@@ -83,3 +83,16 @@ def test_a_pod_is_given_longer_to_stop_than_a_worker_takes(tmp_path: Path) -> No
         spec = pod.values[0]["spec"]
         if spec["containers"][0]["args"][1] == "worker":
             assert spec["terminationGracePeriodSeconds"] > stop_s
+
+
+@pytest.mark.parametrize("role", ["decide", "deliver", "ledger"])
+def test_only_pods_that_come_back_under_their_names_keep_their_membership(role: str) -> None:
+    (workload,) = (
+        d for _, d in documents()
+        if d["kind"] in WORKLOADS and d["metadata"]["name"] == f"flowstate-{role}"
+    )  # fmt: skip
+    (container,) = workload["spec"]["template"]["spec"]["containers"]
+    named = "FLOWSTATE_ENGINE__WORKER_NAME" in {one["name"] for one in container["env"]}
+    assert named == (workload["kind"] == "StatefulSet")
+    (secrets,) = container["envFrom"]
+    assert secrets == {"secretRef": {"name": "flowstate-secrets"}}, "workers could not ask another"
