@@ -252,10 +252,14 @@ def _policy(sections: Sections) -> Policy:
 
 def _between(engine: EngineSettings, deliver: DeliverSettings) -> list[Problem]:
     """What sections demand of each other."""
+    problems = []
     if deliver.lease_ms >= engine.session_timeout_ms:
         why = "expected less than engine.session_timeout: a lease must end before ownership does"
-        return [Problem(("deliver", "lease"), why, deliver.lease_ms)]
-    return []
+        problems.append(Problem(("deliver", "lease"), why, deliver.lease_ms))
+    if deliver.stop_ms_max >= engine.revoke_ms_max:
+        why = "expected less than engine.revoke_max: what is in doubt must be written down after it"
+        problems.append(Problem(("deliver", "stop_max"), why, deliver.stop_ms_max))
+    return problems
 
 
 def _hash_key_problems(privacy: PrivacySettings) -> list[Problem]:

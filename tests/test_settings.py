@@ -207,6 +207,7 @@ def test_the_version_is_of_what_the_catalogue_says_and_of_nothing_else(tmp_path:
         ("[engine]\nblock_cache_bytes = '5GB'", "engine.block_cache_bytes", "a size such as"),
         ("[engine]\nweb_enabled = 'no'", "engine.web_enabled", "true or false"),
         ("[deliver]\nlease = '1h'", "deliver.lease", "less than engine.session_timeout"),
+        ("[deliver]\nstop_max = '20s'", "deliver.stop_max", "less than engine.revoke_max"),
         ("[providers.foo]", "providers.foo.type", "one of apns, fcm"),
         ("[providers.foo]\ntype = 'smpt'", "providers.foo.type", 'did you mean "smtp"'),
         ("[providers.apns]\nkey = 'x'", "providers.apns.key", "not a key here"),

@@ -294,7 +294,8 @@ class DeliverSettings(msgspec.Struct, frozen=True):
     lease_ms: int = 4_000
     """A worker that has not confirmed its ownership for so long confirms it before it sends.
     Must be below the group's session timeout."""
-    stop_ms_max: int = 20_000
-    """How long a graceful stop waits for answers."""
+    stop_ms_max: int = 15_000
+    """How long a graceful stop waits for answers. Below ``engine.revoke_max``, which bounds all of
+    it: what has no answer by then is written down as in doubt."""
     collapse_waiting: bool = True
     """A newer delivery with the same collapse key replaces one that waits (wall mode only)."""
