@@ -19,6 +19,7 @@ from streams.engine.clients import client_settings
 from streams.engine.reader import OnDeath, SharedReader, wait_for_arrival
 from streams.engine.roles import Follow
 from streams.engine.settings import EngineSettings
+from streams.engine.topics_admin import TopicsWrong
 
 WAIT_S = 5.0
 
@@ -65,12 +66,19 @@ class Followers:
             topics = await admin.describe_topics()
         finally:
             await admin.close()
-        return [
+        found = [
             TopicPartition(topic["topic"], partition["partition"])
             for topic in topics
             if topic["topic"] in self._follow_of
             for partition in topic["partitions"]
         ]
+        if hidden := sorted(set(self._follow_of) - {tp.topic for tp in found}):
+            # Going on without would be to know of no kill switch, and nobody would see it.
+            raise TopicsWrong(
+                f"{', '.join(hidden)}: no such topic, or this worker's principal may not describe"
+                " it. Make it with `flowstate topics create`, or allow Describe and Read"
+            )
+        return found
 
     def _deliver(self) -> int:
         delivered = 0

@@ -13,6 +13,7 @@ from streams.engine.follower import Followers
 from streams.engine.reader import SharedReader, TakenRecord, wait_for_arrival
 from streams.engine.roles import Follow
 from streams.engine.settings import EngineSettings
+from streams.engine.topics_admin import TopicsWrong
 from tests.eventually import eventually
 
 pytestmark = [pytest.mark.broker, pytest.mark.xdist_group("engine")]
@@ -215,6 +216,14 @@ async def test_followed_topics_are_read_whole_and_then_followed(
     assert seen == values
     await producer.send_and_wait(topic, value=b"later")
     await eventually(lambda: seen[-1] == b"later")
+    await followers.stop()
+
+
+async def test_a_followed_topic_that_is_not_there_stops_the_start(settings: EngineSettings) -> None:
+    """Without its topic no kill switch would ever be seen."""
+    followers = Followers([Follow("no-such-topic", lambda record: None)], settings, fail)
+    with pytest.raises(TopicsWrong, match="no-such-topic"):
+        await followers.start()
     await followers.stop()
 
 
