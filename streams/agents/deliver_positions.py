@@ -182,6 +182,9 @@ class TopicPositions:
     def moved_past(self, position: int) -> None:
         """Where reading stands: past transaction markers, when nothing is outstanding."""
         self._next = max(self._next, position)
+        if self._predecessor is not None and not self._predecessor.concerns(self._next):
+            # Behind its last record lies a marker: on a quiet topic nothing else would come.
+            self._predecessor = None
 
     def to_commit(self, outcomes_end: int, clean: bool) -> tuple[int, Mark]:
         """Position and mark as they are now; "clean" only if nothing here is in doubt.

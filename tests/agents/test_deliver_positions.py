@@ -313,3 +313,19 @@ def test_metadata_that_is_not_ours_is_no_mark() -> None:
     mark = Mark(12, False, 128, 99)
     assert decode_mark(encode_mark(mark)) == mark
     assert len(encode_mark(mark)) < 200
+
+
+def test_a_predecessor_is_let_go_behind_the_marker_of_its_last_transaction() -> None:
+    """Nothing else may come on a quiet topic; and until then its mark would be handed on."""
+    inherited = Mark(100, False, 4, 2)
+    positions = TopicPositions(0, 2, inherited, {}, ahead_max=9, slack=2)
+    entry, standing = positions.take(0, "a")
+    assert standing == "ambiguous"
+    positions.answer(entry, 1_000)
+    position, mark = positions.to_commit(outcomes_end=1_001, clean=True)
+    assert (position, mark.clean, mark.outcomes_from) == (1, False, 100), (
+        "the marker may be a record"
+    )
+    positions.moved_past(2)
+    position, mark = positions.to_commit(outcomes_end=5_000, clean=True)
+    assert (position, mark) == (2, Mark(5_000, True, 0, 2))
