@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import hypothesis
 import psutil
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -22,6 +23,10 @@ from streams.local.broker import EmbeddedBroker
 from tests.eventually import eventually, eventually_blocking
 
 OTHER_WORKERS_DEADLINE_S = 3600.0
+
+# A machine can be busy: how long one example takes says nothing about what is tested.
+hypothesis.settings.register_profile("flowstate", deadline=None)
+hypothesis.settings.load_profile("flowstate")
 
 
 @dataclass(frozen=True)
