@@ -36,11 +36,11 @@ class WallClock:
         """``error_ms_max`` 0: whatever the clock says (stream mode)."""
         self._error_ms_max = error_ms_max
         self._on_wrong = on_wrong
-        self._ahead_ms = _wall_ms() - _steady_ms()
+        self._ahead_ms = wall_ms() - _steady_ms()
 
     def now_ms(self) -> int:
         """The time now. Raises ``ClockWrong``, and tells ``on_wrong``, when it jumped."""
-        now_ms = _wall_ms()
+        now_ms = wall_ms()
         ahead_ms = now_ms - _steady_ms()
         jump_ms, self._ahead_ms = ahead_ms - self._ahead_ms, ahead_ms
         if self._error_ms_max and abs(jump_ms) > self._error_ms_max:
@@ -62,9 +62,9 @@ async def check_against_cluster(settings: EngineSettings, topic: str) -> None:
     producer = AIOKafkaProducer(**client_settings(settings, "clock"), acks="all")
     await producer.start()
     try:
-        before_ms = _wall_ms()
+        before_ms = wall_ms()
         stored = await producer.send_and_wait(topic, None, b"clock", PARTITION)
-        after_ms = _wall_ms()
+        after_ms = wall_ms()
     finally:
         await producer.stop()
     if stored.timestamp_type != LOG_APPEND_TIME:
@@ -80,7 +80,8 @@ async def check_against_cluster(settings: EngineSettings, topic: str) -> None:
         )
 
 
-def _wall_ms() -> int:
+def wall_ms() -> int:
+    """What this machine says that it is, jumps included."""
     return time.time_ns() // 1_000_000
 
 

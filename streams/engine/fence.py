@@ -33,6 +33,9 @@ class Fence(msgspec.Struct, frozen=True, array_like=True):
     began: dict[str, int] = {}
     """Input topic -> where this batch began, if that is not where the fence before it ended:
     batches that had no effect came between them, and were decided at clocks of their own."""
+    whole_from: int = 0
+    """A copy of the changelog that began here or before is whole: there was a loss, and the
+    operator had the state rebuilt from what was left."""
 
 
 _encoder = msgspec.msgpack.Encoder()

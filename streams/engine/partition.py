@@ -22,8 +22,11 @@ import logging
 import time
 from collections.abc import Mapping
 
+from msgspec.structs import replace
+
 from streams.engine import fence
 from streams.engine.api import Batch, Due, PartitionLogic, Result, TemporarilyUnavailable
+from streams.engine.clock import wall_ms
 from streams.engine.context import Context
 from streams.engine.order import Taken, Turns, WallOrder
 from streams.engine.roles import RunnerStatus
@@ -99,14 +102,19 @@ class StatefulRunner:
         await self._restorer.to_the_end()
         self._restorer.leave()
         progress = self._restorer.progress
-        self._followed = Followed(self._role.changelog, progress.position)
+        self._followed = self._followed_to(progress.position)
         value = self._store.get(FENCE)
         self._fence = fence.Fence(positions={}) if value is None else fence.decode(value)
         self._fenced = self._fence.positions
+        lost = self._restorer.since > self._fence.whole_from
         positions = await positions_to_begin(
-            context, self._role, self._fence, value is not None, self._restorer.complete_from_start
+            context, self._role, self._fence, value is not None and not lost
         )
         self._fence = _with_positions(self._fence, positions)
+        if lost:
+            # It was to be rebuilt: from now on, and for whoever follows, this is all there is.
+            self._fence = replace(self._fence, whole_from=self._restorer.since)
+            self._unwritten_since = time.monotonic()
         context.seek(positions)
         if value is not None:
             # The owner before may have died between its commit and telling the group of it.
@@ -147,6 +155,8 @@ class StatefulRunner:
                 await self._order.stop()
                 if self._unwritten_since is not None:
                     await self._write(Result(), "idle", self._fence, self._fence.clock_ms)
+                # However long nothing was written, up to now this copy knows of every deletion.
+                self._store.write((), (), self._followed_to(self._followed.next_offset))
                 await self._producer.look_whether_heard()
                 await self._context.worker.offsets.flush(self._context.partition)
         finally:
@@ -234,13 +244,14 @@ class StatefulRunner:
             policy_version=result.policy_version or getattr(self._logic, "policy_version", ""),
             batch_number=fenced.batch_number + 1,
             began=self._differently(self._batch_began) if kind == "batch" else {},
+            whole_from=fenced.whole_from,
         )
         changes = [*result.changes.items(), (FENCE, fence.encode(self._fence))]
         began = time.perf_counter()
         next_offset = await self._producer.write(result.outputs, self._role.changelog, changes)
         context.metrics.commit_seconds.observe(time.perf_counter() - began)
         context.crash_point("before_store_write")
-        self._followed = Followed(self._role.changelog, next_offset)
+        self._followed = self._followed_to(next_offset)
         self._store.write(changes, result.due, self._followed)
         self._fenced = self._fence.positions
         context.crash_point("after_store_write")
@@ -248,6 +259,10 @@ class StatefulRunner:
         context.crash_point("before_offset_commit")
         covered = {context.tp(topic): at for topic, at in self._fence.positions.items()}
         context.worker.offsets.note(covered)
+
+    def _followed_to(self, next_offset: int) -> Followed:
+        """That this copy has everything before ``next_offset``, as of now."""
+        return Followed(self._role.changelog, next_offset, self._restorer.since, wall_ms())
 
     def _differently(self, began: dict[str, int]) -> dict[str, int]:
         """Where a batch began, of topics whose fenced position says something else."""
@@ -332,4 +347,5 @@ def _with_positions(fenced: fence.Fence, positions: dict[str, int]) -> fence.Fen
         now_ms=fenced.now_ms,
         policy_version=fenced.policy_version,
         batch_number=fenced.batch_number,
+        whole_from=fenced.whole_from,
     )

@@ -12,8 +12,13 @@ the database says how far it got, and the log goes   continue from there
   at least so far
 nothing local                                        read everything
 the database is ahead of the log                     wipe, read everything
+the database was not written for two days            wipe, read everything: deletions in between
+                                                       may be gone from the log
 the log begins after what the database has           wipe, read what there is, and ``StateLost``
 ===================================================  =========================================
+
+``StateLost`` is for whoever decides: the copy itself remembers where the log began for it
+(``since``), so that a second start, or a standby that takes over, is refused as well.
 
 Invariants: the database never holds what is not committed; a restore ends (the end is fixed before
 it begins); an error ends the process.
@@ -29,12 +34,18 @@ import msgspec
 from aiokafka import TopicPartition
 
 from streams.engine.api import Due, PartitionLogic, Record
+from streams.engine.clock import wall_ms
 from streams.engine.reader import SharedReader, wait_for_arrival
 from streams.engine.settings import EngineSettings
 from streams.engine.snapshots import EndOffsets
 from streams.engine.store import Followed, PartitionStore
 
 log = logging.getLogger(__name__)
+
+HOUR_MS = 3_600_000
+COPY_AGE_HOURS_MAX = 48
+"""A day less than deletions stay in the log (``topics_admin.DELETED_KEPT_HOURS``). Whoever comes
+back later has not seen what was deleted meanwhile, and would bring it back to life."""
 
 
 class StateLost(Exception):  # noqa: N818 (a state, named for what happened)
@@ -71,8 +82,8 @@ class Restorer:
         self._settings = settings
         self._on_progress = on_progress
         self.progress = Progress()
-        self.complete_from_start = True
-        """False when the log had lost its beginning and the store did not have it either."""
+        self.since = 0
+        """Where the log began for this copy; above 0 the log had lost its beginning before."""
 
     async def begin(self) -> None:
         """Opens the store, decides where to read from, and joins the shared reader."""
@@ -87,30 +98,31 @@ class Restorer:
 
     def _where_to_begin(self, start: int, end: int) -> int:
         followed = self._store.followed()
-        number = self._tp.partition
-        if followed is not None and followed.topic != self._tp.topic:
-            log.warning("partition %d: local state is of another changelog: wiped", number)
-            self._store.start_over()
-            followed = None
-        if followed is not None and followed.next_offset > end:
-            log.warning(
-                "partition %d: local state is at %d, its changelog ends at %d: wiped",
-                number, followed.next_offset, end,
-            )  # fmt: skip
-            self._store.start_over()
-            followed = None
-        if followed is not None and followed.next_offset < start:
-            log.warning(
-                "partition %d: local state is at %d, its changelog begins at %d: wiped",
-                number, followed.next_offset, start,
-            )  # fmt: skip
+        if followed is not None and (wrong := self._why_not(followed, start, end)):
+            log.warning("partition %d: local state %s: wiped", self._tp.partition, wrong)
             self._store.start_over()
             followed = None
         if followed is None:
             # Compaction keeps the log's start at 0; only deletion moves it.
-            self.complete_from_start = start == 0
+            self.since = start
             return start
+        self.since = followed.since
         return followed.next_offset
+
+    def _why_not(self, followed: Followed, start: int, end: int) -> str:
+        """Why the local copy cannot be gone on with; empty if it can."""
+        if followed.topic != self._tp.topic:
+            return "is of another changelog"
+        if followed.next_offset > end:
+            return f"is at {followed.next_offset}, its changelog ends at {end}"
+        if followed.next_offset < start:
+            return f"is at {followed.next_offset}, its changelog begins at {start}"
+        if followed.since > start:
+            return f"began at {followed.since}, and its changelog begins at {start} now"
+        age_h = (wall_ms() - followed.at_ms) / HOUR_MS if followed.at_ms else 0.0
+        if age_h > COPY_AGE_HOURS_MAX:
+            return f"has not followed its changelog for {age_h:,.0f} hours"
+        return ""
 
     async def to_the_end(self) -> None:
         """Restores up to the last stable offset as it is now."""
@@ -148,7 +160,8 @@ class Restorer:
     def _apply(self, records: Sequence[Record]) -> None:
         latest = {record.key: record.value for record in records if record.key is not None}
         due = self._due_changes(latest)
-        followed = Followed(self._tp.topic, self._reader.position(self._tp))
+        position = self._reader.position(self._tp)
+        followed = Followed(self._tp.topic, position, self.since, wall_ms())
         # In order they go into RocksDB's table in two thirds of the time.
         self._store.write(sorted(latest.items()), due, followed)
 

@@ -26,12 +26,15 @@ class PositionBeyondEnd(Exception):  # noqa: N818 (a state, named for what happe
 
 
 async def positions_to_begin(
-    context: Context, role: StatefulRole, fenced: Fence, has_fence: bool, complete: bool
+    context: Context, role: StatefulRole, fenced: Fence, whole: bool
 ) -> dict[str, int]:
-    """Next offset of every input topic of this partition."""
+    """Next offset of every input topic of this partition.
+
+    ``whole``: there is a fence, and with it all of the state that it belongs to.
+    """
     topics = role.topics
     begins = await context.beginning_offsets(topics)
-    if has_fence and complete:
+    if whole:
         wanted = {topic: fenced.positions.get(topic, begins[topic]) for topic in topics}
     else:
         wanted = await _without_fence(context, role, begins)

@@ -65,6 +65,10 @@ class Followed(msgspec.Struct, frozen=True, array_like=True):
 
     topic: str
     next_offset: int
+    since: int = 0
+    """Where the changelog began when this copy of it was begun: what was before is not in it."""
+    at_ms: int = 0
+    """When this was written, by the clock of this machine; 0 if an older release wrote it."""
 
 
 _followed_encoder = msgspec.msgpack.Encoder()

@@ -23,11 +23,17 @@ from streams.topics import TopicSpec
 HOUR_MS = 3_600_000
 COMPACTED_WITHIN_HOURS = 7 * 24
 """What a compacted topic no longer means is gone by then, so that an erasure comes to an end."""
+DELETED_KEPT_HOURS = 72
+"""How long a deletion stays in a compacted topic: a copy of it that was not written for longer than
+``restore.COPY_AGE_HOURS_MAX`` is begun anew, because it may have missed one."""
 LARGE_RECORD_BYTES = 8 << 20
 """What the engine writes may be larger than what it reads: dead letters hold the original."""
 LEADERS_S_MAX = 30.0
 LEADERS_POLL_S = 0.1
-CHECKED = ("cleanup.policy", "message.timestamp.type", "retention.ms", "max.message.bytes")
+CHECKED = (
+    "cleanup.policy", "message.timestamp.type", "retention.ms", "max.message.bytes",
+    "delete.retention.ms",
+)  # fmt: skip
 
 
 class TopicsWrong(Exception):  # noqa: N818 (a state, named for what happened)
@@ -48,6 +54,8 @@ def config_of(spec: TopicSpec, stream_time: bool, written_by_engine: bool = True
         "retention.ms": str(retention_ms),
         "max.message.bytes": str(LARGE_RECORD_BYTES if written_by_engine else 1 << 20),
     }
+    if spec.cleanup == "compact":
+        config["delete.retention.ms"] = str(DELETED_KEPT_HOURS * HOUR_MS)
     if spec.cleanup == "compact" and not stream_time:
         # What was replaced or deleted must go some day even where little is written.
         config["max.compaction.lag.ms"] = str(COMPACTED_WITHIN_HOURS * HOUR_MS)
@@ -159,6 +167,12 @@ def _config_problems(spec: TopicSpec, stream_time: bool, has: Mapping[str, str])
         for key in ("cleanup.policy", "message.timestamp.type")
         if key in has and has[key] != wanted[key]
     ]
+    kept_ms = wanted.get("delete.retention.ms", "0")
+    if int(has.get("delete.retention.ms", kept_ms)) < int(kept_ms):
+        problems.append(
+            f"topic {spec.name} has delete.retention.ms={has['delete.retention.ms']} instead of"
+            f" {kept_ms}: a worker that comes back after that would not see what was deleted"
+        )
     if stream_time and has.get("retention.ms", "-1") != "-1":
         problems.append(
             f"topic {spec.name} has retention.ms={has['retention.ms']} instead of -1: in stream"

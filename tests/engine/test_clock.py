@@ -23,7 +23,7 @@ class Hands:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.wall_ms, self.steady_ms = 1_700_000_000_000, 5_000
-        monkeypatch.setattr(clock, "_wall_ms", lambda: self.wall_ms)
+        monkeypatch.setattr(clock, "wall_ms", lambda: self.wall_ms)
         monkeypatch.setattr(clock, "_steady_ms", lambda: self.steady_ms)
 
     def pass_ms(self, length_ms: int, jump_ms: int = 0) -> None:
@@ -80,7 +80,7 @@ async def test_the_broker_is_asked(
 ) -> None:
     spec = msgspec.structs.replace(topics.BY_NAME[topics.TICKS], name=bench.names.normal + "-clock")
     await create_topics(bench.settings.bootstrap, [spec], 1, 1, False, {})
-    monkeypatch.setattr(clock, "_wall_ms", lambda: int(time.time() * 1000) + hours * HOUR_MS)
+    monkeypatch.setattr(clock, "wall_ms", lambda: int(time.time() * 1000) + hours * HOUR_MS)
     asked: Any = check_against_cluster(bench.settings, spec.name)
     if hours == 0:
         await asked

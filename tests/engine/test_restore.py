@@ -8,9 +8,13 @@ from typing import Any
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from msgspec.structs import replace
 
 from streams.engine import fence
+from streams.engine.clock import wall_ms
+from streams.engine.restore import COPY_AGE_HOURS_MAX, HOUR_MS
 from streams.engine.store import Followed, PartitionStore, SharedMemory
+from streams.engine.topics_admin import DELETED_KEPT_HOURS
 from streams.tables import FENCE
 from tests.engine.harness import Bench
 from tests.engine.test_ownership import restored
@@ -124,12 +128,12 @@ async def test_a_store_ahead_of_its_changelog_is_wiped(bench: Bench) -> None:
     assert "its changelog ends at" in worker.log()
 
 
-async def trim(bench: Bench, topic: str) -> None:
-    """Deletes every record of a topic's only partition."""
+async def trim(bench: Bench, topic: str, before_offset: int = -1) -> None:
+    """Deletes every record of a topic's only partition, or those before an offset."""
     admin = AIOKafkaAdminClient(bootstrap_servers=bench.settings.bootstrap)
     await admin.start()
     try:
-        await admin.delete_records({TopicPartition(topic, 0): RecordsToDelete(before_offset=-1)})
+        await admin.delete_records({TopicPartition(topic, 0): RecordsToDelete(before_offset)})
     finally:
         await admin.close()
 
@@ -151,6 +155,59 @@ async def test_a_lost_state_is_refused(bench: Bench) -> None:
     assert await worker.exit_status() == 1
     assert "Nothing is decided without knowing who opted out" in worker.log()
     assert len(await bench.outputs()) == 200
+
+
+@pytest.mark.parametrize("bench", [ONE], indirect=True)
+async def test_half_a_state_is_refused_however_often_it_is_tried(bench: Bench) -> None:
+    """The fence is still there; what tells is where the log began when the copy was begun."""
+    await worked(bench)
+    store = store_of(bench)
+    followed = _followed(store)
+    await trim(bench, bench.names.changelog, before_offset=followed.next_offset - 4)
+    shutil.rmtree(store.folder)
+    await bench.send(bench.names.normal, 20)
+    for _ in range(2):
+        worker = bench.start()
+        assert await worker.exit_status() == 1
+        assert "Nothing is decided without knowing who opted out" in worker.log()
+    assert len(await bench.outputs()) == 200
+
+    rebuilt = bench.start(on_state_loss="rebuild")
+    await bench.settled(220)
+    assert await rebuilt.stop() == 0
+    shutil.rmtree(store.folder)
+    after = bench.start()
+    await eventually(lambda: restored(after), 40)
+    assert await after.stop() == 0, "what was rebuilt is whole for everybody who follows"
+
+
+def _followed(store: PartitionStore) -> Followed:
+    assert store.open() is None
+    followed = store.followed()
+    store.close()
+    assert followed is not None
+    return followed
+
+
+@pytest.mark.parametrize("bench", [ONE], indirect=True)
+async def test_a_copy_that_may_have_missed_a_deletion_is_begun_anew(bench: Bench) -> None:
+    before = await worked(bench)
+    store = store_of(bench)
+    followed = _followed(store)
+    assert 0 <= wall_ms() - followed.at_ms < 60_000
+    store.open()
+    old = replace(followed, at_ms=followed.at_ms - (COPY_AGE_HOURS_MAX + 1) * HOUR_MS)
+    store.write([(b"akey-gone", b"1")], [], old)
+    store.close()
+    worker = bench.start()
+    await eventually(lambda: restored(worker), 40)
+    assert await worker.stop() == 0
+    assert "has not followed its changelog for 49 hours" in worker.log()
+    assert contents(bench) == before
+
+
+def test_a_copy_is_begun_anew_well_before_deletions_go() -> None:
+    assert COPY_AGE_HOURS_MAX <= DELETED_KEPT_HOURS - 24
 
 
 @pytest.mark.parametrize("bench", [ONE], indirect=True)

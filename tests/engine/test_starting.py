@@ -50,7 +50,7 @@ def role() -> StatefulRole:
 
 async def begin(on_state_loss: OnStateLoss) -> dict[str, int]:
     partition: Any = Partition(on_state_loss)
-    return await positions_to_begin(partition, role(), Fence(positions={}), False, False)
+    return await positions_to_begin(partition, role(), Fence(positions={}), False)
 
 
 async def test_how_things_are_is_read_again_and_what_was_done_is_not_done_again() -> None:
