@@ -120,8 +120,13 @@ class Access:
 
 
 def access_of(
-    keys_file: str, internal_secret: str, session_secret: bytes, session_ms: int
+    keys_file: str,
+    internal_secret: str,
+    session_secret: bytes,
+    session_ms: int,
+    keys_reread_ms: int = 1_000,
 ) -> Access:
     """From settings. Raises ``KeysUnreadable``."""
     sessions = Sessions(session_secret, session_ms)
-    return Access(Path(keys_file) if keys_file else None, internal_secret, sessions)
+    file = Path(keys_file) if keys_file else None
+    return Access(file, internal_secret, sessions, keys_reread_ms)

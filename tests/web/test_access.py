@@ -10,10 +10,13 @@ from aiohttp.test_utils import make_mocked_request
 
 from streams.api import keys
 from streams.api.problems import ProblemError
+from streams.api.settings import ApiSettings
 from streams.ledger.directory import SECRET_HEADER
 from streams.web.access import SESSION_COOKIE, Access
+from streams.web.console.console import console_access
 from streams.web.internal import HOP_HEADER
 from streams.web.sessions import Sessions
+from streams.web.settings import WebSettings
 
 NOW = 1_700_000_000_000
 
@@ -80,6 +83,21 @@ def test_a_revoked_key_ends_its_sessions_at_once(tmp_path: Path) -> None:
     assert guard.require(asked(Cookie=cookie), "read").how == "session"
     keys.revoke(path, key.key_id, NOW)
     assert guard.asker(asked(Cookie=cookie)) is None
+
+
+@pytest.mark.parametrize(("reread_ms", "how"), [(0, None), (3_600_000, "session")])
+def test_how_soon_a_revoked_key_counts_is_the_apis_setting(
+    tmp_path: Path, reread_ms: int, how: str | None
+) -> None:
+    path = tmp_path / "keys.json"
+    key, _ = keys.create(path, "ann", ("read",), NOW)
+    api = ApiSettings(keys_file=str(path), keys_reread_ms=reread_ms)
+    guard = console_access(WebSettings(), api)
+    now_ms = guard.now_ms()
+    cookie = f"{SESSION_COOKIE}={guard.sessions.begin(key.key_id, now_ms)}"
+    keys.revoke(path, key.key_id, now_ms)
+    found = guard.asker(asked(Cookie=cookie))
+    assert (found and found.how) == how
 
 
 def test_what_was_closed_is_never_open_again(tmp_path: Path) -> None:

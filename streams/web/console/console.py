@@ -184,7 +184,11 @@ async def _unused(request: web.Request) -> web.StreamResponse:
 def console_access(settings: WebSettings, api: ApiSettings) -> Access:
     """Who is let in, from settings. Raises ``KeysUnreadable``."""
     return access_of(
-        api.keys_file, api.internal_secret, session_secret(settings, api), settings.session_ms
+        api.keys_file,
+        api.internal_secret,
+        session_secret(settings, api),
+        settings.session_ms,
+        api.keys_reread_ms,
     )
 
 
