@@ -109,7 +109,7 @@ def loopback_without_keys(settings: Settings) -> Settings:
 def run_role(name: str, settings: Settings) -> int:
     """Runs a worker of a role until a signal; returns the exit status (0: all is committed).
 
-    Raises ``KeysUnreadable``.
+    Raises ``KeysUnreadable`` and ``CannotStart``.
     """
     if name == "ledger":
         settings = loopback_without_keys(settings)

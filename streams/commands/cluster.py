@@ -33,11 +33,14 @@ def worker(role: str, config: Path | None, bootstrap: str | None) -> None:
 def _run_role(role: str, settings: Settings) -> int:
     from streams.api.keys import KeysUnreadable  # noqa: PLC0415 - as below
     from streams.app import run_role  # noqa: PLC0415 - a second of imports that only this needs
+    from streams.engine.faust_app import CannotStart  # noqa: PLC0415
 
     try:
         return run_role(role, settings)
     except KeysUnreadable as error:
         raise CommandError(str(error)) from error
+    except CannotStart as error:
+        raise CommandError(str(error), error.remedy) from error
 
 
 def _run_api(settings: Settings) -> int:

@@ -10,6 +10,7 @@ revocation before the group goes on.
 
 from __future__ import annotations
 
+import errno
 import logging
 import socket
 from collections.abc import Mapping, Sequence
@@ -30,6 +31,14 @@ from streams.engine.shared_commits import SharedCommits
 from streams.engine.steps import StepAgent
 
 log = logging.getLogger(__name__)
+
+
+class CannotStart(Exception):  # noqa: N818 (a state, named for what it is)
+    """A key of the configuration cannot work on this machine: which, why, and what to do."""
+
+    def __init__(self, message: str, remedy: str = "") -> None:
+        self.remedy = remedy
+        super().__init__(message)
 
 
 class EngineBoot(BootStrategy):
@@ -90,9 +99,15 @@ class EngineApp(faust.App):
 
     def __init__(self, role: RoleSpec, settings: EngineSettings) -> None:
         self.role = role
+        """Raises ``CannotStart`` for a port that is taken, and a folder that cannot be made."""
+        if settings.web_enabled:
+            _check_port(settings.web_host, settings.web_port)
         port = settings.web_port or _free_port(settings.web_host)
         folder = Path(settings.data_folder) / role.name
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise CannotStart(f"data_folder: {folder} cannot be made: {error.strerror}") from error
         super().__init__(
             f"{settings.application}-{role.name}",
             broker=f"kafka://{settings.bootstrap.split(',')[0]}",
@@ -193,6 +208,26 @@ class EngineApp(faust.App):
 
     async def _commit_now(self, positions: Mapping[TopicPartition, Committed]) -> None:
         await self._group.member.commit_positions(positions)
+
+
+def _check_port(host: str, port: int) -> None:
+    """Binds the port as the web server will, which would only say why not in a traceback."""
+    try:
+        for family, _, _, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+            with socket.socket(family) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if family == socket.AF_INET6:
+                    probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                probe.bind(address)
+    except OSError as error:
+        why = f"the worker cannot listen on {host}, port {port}: {error.strerror}"
+        if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+            raise CannotStart(f"engine.web_host: {why}") from error
+        raise CannotStart(
+            f"engine.web_port: {why}",
+            "Workers on one machine have a port each, such as FLOWSTATE_ENGINE__WEB_PORT=6067 in"
+            " the environment of this one.",
+        ) from error
 
 
 def _free_port(host: str) -> int:
