@@ -19,6 +19,8 @@ import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from streams.ranges import OneOrMore
+
 HASH_BYTES = 16
 KEY_CHARACTERS_MIN = 16
 NONCE_BYTES = 12
@@ -31,7 +33,7 @@ class PrivacySettings(msgspec.Struct, frozen=True, kw_only=True):
     """Any secret text of 16 characters or more, the same for all roles, never changed: it keys the
     hashes that stand for people in the record of looks and in the marks of erasures. Without it
     looks are recorded under a hash that can be guessed, and `flowstate forget` refuses."""
-    forgotten_days: int = 400
+    forgotten_days: OneOrMore = 400
     """How long the mark of an erasure refuses late events of the one who was forgotten."""
 
     def __repr__(self) -> str:

@@ -9,7 +9,7 @@ fills what they share (the cluster, the clock, the data folder).
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -17,11 +17,14 @@ import msgspec
 
 from streams.api.settings import ApiSettings, DecideWebSettings
 from streams.configuration.catalogue import catalogue_problems, policy_of
-from streams.configuration.document import read_document
+from streams.configuration.document import read_document, written_at
+from streams.configuration.environment import stranger_problems
 from streams.configuration.kafka import KafkaSettings, client_security, kafka_problems
 from streams.configuration.problems import Problem, SettingsError
+from streams.configuration.quantities import duration_text
 from streams.configuration.reload import POLL_MS
 from streams.configuration.sections import Sections
+from streams.configuration.shape import keys
 from streams.core.policy import Bounds, Category, LimitRule, Policy
 from streams.engine.settings import EngineSettings
 from streams.ledger.settings import LedgerSettings, ReconcileSettings
@@ -38,6 +41,7 @@ from streams.web.settings import WebSettings
 __all__ = ["Settings", "SettingsError", "default_path", "load", "shipped_configuration"]
 
 FILE_NAME = "flowstate.toml"
+SECRET_CHARACTERS_MIN = 32
 
 
 class RootSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,8 +57,8 @@ class RootSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How often the file is looked at for a changed catalogue, which is taken without a restart
     when it is right; ``false``: only when asked by SIGHUP."""
     internal_secret: str = ""
-    """How workers on several machines know each other: the same for every role, from 32 random
-    characters on. Empty: a worker's pages about people answer this machine only."""
+    """How workers on several machines know each other: the same for every role, 32 random
+    characters or more. Empty: a worker's pages about people answer this machine only."""
 
     def __repr__(self) -> str:
         return f"RootSettings(application={self.application!r})"
@@ -152,12 +156,15 @@ def load(
     if path is None:
         path = Path(FILE_NAME) if Path(FILE_NAME).is_file() else default_path()
     environment = os.environ if environment is None else environment
-    roots = set(RootSettings.__struct_fields__)
+    roots = {*keys(RootSettings), *(f"{name}_file" for name in keys(RootSettings))}
     document = read_document(Path(path), environment, overrides or {}, roots)
     sections = Sections(document)
     settings = _settings(str(path), sections)
-    if sections.problems or settings is None:
-        raise SettingsError(document.source, sections.problems, document.lines)
+    strangers = list(stranger_problems(environment, document.named, sections.known))
+    if sections.problems or strangers or settings is None:
+        variables = document.variables | {one.path: str(one.path[0]) for one in strangers}
+        problems = [*sections.problems, *strangers]
+        raise SettingsError(document.source, problems, document.lines, variables)
     return settings
 
 
@@ -191,8 +198,8 @@ def _settings(source: str, sections: Sections) -> Settings | None:
         if "providers" in struct.__struct_fields__:
             fields["providers"] = tuple(_told(one, policy) for one in providers.values())
         built[name] = struct(**{**own[name], **fields})
-    sections.add(_between(built["engine"], built["deliver"]))
-    sections.add(_hash_key_problems(built["privacy"]))
+    sections.add(_between(built["engine"], built["deliver"], sections))
+    sections.add(_secret_problems(root, built["privacy"]))
     return Settings(
         source=source,
         application=root.application,
@@ -250,20 +257,30 @@ def _policy(sections: Sections) -> Policy:
     return policy
 
 
-def _between(engine: EngineSettings, deliver: DeliverSettings) -> list[Problem]:
-    """What sections demand of each other."""
-    problems = []
-    if deliver.lease_ms >= engine.session_timeout_ms:
-        why = "expected less than engine.session_timeout: a lease must end before ownership does"
-        problems.append(Problem(("deliver", "lease"), why, deliver.lease_ms))
-    if deliver.stop_ms_max >= engine.revoke_ms_max:
-        why = "expected less than engine.revoke_max: what is in doubt must be written down after it"
-        problems.append(Problem(("deliver", "stop_max"), why, deliver.stop_ms_max))
-    return problems
+def _between(
+    engine: EngineSettings, deliver: DeliverSettings, sections: Sections
+) -> Iterator[Problem]:
+    """What keys demand of each other."""
+    session = "engine.session_timeout", engine.session_timeout_ms
+    revoke = "engine.revoke_max", engine.revoke_ms_max
+    for path, value_ms, (name, below_ms), why in (
+        (("deliver", "lease"), deliver.lease_ms, session, "a lease must end before ownership does"),
+        (("engine", "heartbeat"), engine.heartbeat_ms, session, "a later one finds no session"),
+        (("deliver", "stop_max"), deliver.stop_ms_max, revoke, "what is in doubt is written then"),
+    ):
+        if value_ms >= below_ms:
+            written = written_at(sections.document, path)
+            shown = duration_text(value_ms) if written is msgspec.UNSET else written
+            bound = f'{name} ("{duration_text(below_ms)}")'
+            yield Problem(path, f"expected less than {bound}: {why}", shown)
 
 
-def _hash_key_problems(privacy: PrivacySettings) -> list[Problem]:
-    if not privacy.hash_key or len(privacy.hash_key) >= KEY_CHARACTERS_MIN:
-        return []
-    why = f"expected {KEY_CHARACTERS_MIN} characters or more, or none: a short key can be guessed"
-    return [Problem(("privacy", "hash_key"), why)]
+def _secret_problems(root: RootSettings, privacy: PrivacySettings) -> Iterator[Problem]:
+    """Secrets that can be guessed. None at all is a choice, which has its own rules."""
+    for path, secret, characters_min in (
+        (("internal_secret",), root.internal_secret, SECRET_CHARACTERS_MIN),
+        (("privacy", "hash_key"), privacy.hash_key, KEY_CHARACTERS_MIN),
+    ):
+        if 0 < len(secret) < characters_min:
+            why = f"expected {characters_min} characters or more, or none: a short one is guessed"
+            yield Problem(path, why)

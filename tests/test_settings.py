@@ -21,6 +21,15 @@ from streams.settings import (
 from streams.sinks.settings import ApnsSettings, SmtpSettings, TwilioSettings
 
 MINIMAL = "[categories.message]\n"
+SECRET = "thirty-two characters, or more..."
+NEEDED: dict[str, dict[str, str]] = {
+    "apns": {"team_id": "t", "key_id": "k", "private_key_pem": "p"},
+    "fcm": {"project_id": "p", "service_account_json": "{}"},
+    "twilio": {"account_sid": "a", "auth_token": "b", "sender": "MG1"},
+    "vonage": {"api_key": "a", "api_secret": "b", "sender": "us"},
+    "webpush": {"private_key_pem": "p"},
+}
+"""What a provider of each type cannot do without."""
 
 
 def write(tmp_path: Path, text: str) -> Path:
@@ -206,6 +215,31 @@ def test_the_version_is_of_what_the_catalogue_says_and_of_nothing_else(tmp_path:
         ("[engine]\nclock = 'wall'", "engine.clock", "not a key here"),
         ("[engine]\nblock_cache_bytes = '5GB'", "engine.block_cache_bytes", "a size such as"),
         ("[engine]\nweb_enabled = 'no'", "engine.web_enabled", "true or false"),
+        ("[kafka]\npartitions = '16'", "kafka.partitions", "1 to 4096"),
+        ("[engine]\nweb_port = 99999", "engine.web_port", "0 to 65535"),
+        ("[engine]\nbatch_records_max = 0", "engine.batch_records_max", "at least 1"),
+        ("[engine]\ntick = '0s'", "engine.tick", 'at least "1ms"'),
+        ("[engine]\nlog_level = 'info'", "engine.log_level", "one of DEBUG, INFO"),
+        ("[engine]\nheartbeat = '6s'", "engine.heartbeat", "less than engine.session_timeout"),
+        ("[registry]\nurl = 'schema-registry:8081'", "registry.url", "a URL such as"),
+        ("[api]\npublic_url = 'example.com'", "api.public_url", "a URL such as"),
+        ("[api]\ndecide_urls = ['http://a:99999']", "api.decide_urls[0]", "a URL such as"),
+        ("[api]\nport = 70000", "api.port", "0 to 65535"),
+        ("[api]\nitems_max = 0", "api.items_max", "at least 1"),
+        ("[ledger]\nbulk_kept_share = 7.5", "ledger.bulk_kept_share", "0 to 1"),
+        ("[ledger]\nretention_days = 0", "ledger.retention_days", "at least 1"),
+        ("[web]\nlogins_per_minute = 0", "web.logins_per_minute", "more than 0"),
+        ("[providers.fcm]\nquota_per_second = 0", "providers.fcm.quota_per_second",
+         "more than 0"),
+        ("[providers.apns]\ntoken_refresh = '1m'", "providers.apns.token_refresh",
+         '"20m" to "1h"'),
+        ("[providers.twilio]\nendpoint = 'nothing'", "providers.twilio.endpoint",
+         "a URL such as"),
+        ("[providers.twilio]\naccount_sid = ''", "providers.twilio.account_sid", "is empty"),
+        ("[providers.smtp]\nhost = ''", "providers.smtp.host", "is empty"),
+        ("[providers.webhook.addresses]\nports = [0]", "providers.webhook.addresses.ports[0]",
+         "1 to 65535"),
+        ("internal_secret = 'short'", "internal_secret", "32 characters or more"),
         ("[deliver]\nlease = '1h'", "deliver.lease", "less than engine.session_timeout"),
         ("[deliver]\nstop_max = '20s'", "deliver.stop_max", "less than engine.revoke_max"),
         ("[providers.foo]", "providers.foo.type", "one of apns, fcm"),
@@ -290,18 +324,18 @@ digest = { mode = "calendar" }
         loaded(tmp_path, text, FLOWSTATE_ENGINE__TIKC="1s")
     assert (
         str(caught.value)
-        == """flowstate.toml has 6 mistakes:
+        == """flowstate.toml and the environment have 6 mistakes:
   line 1: clock = "wal"
       expected one of wall, stream; did you mean "wall"?
   line 3: kafka.bootstrap = "localhost"
       expected "host:port", several with commas between
   line 4: kafka.partitions = "16"
-      expected a whole number, 0 or more
+      expected a whole number, 1 to 4096
   line 6: categories.message.chanels = ["push"]
       is not a key here; did you mean "channels"?
   line 9: categories.other.digest.times
       is missing: a calendar digest needs local times, such as ["08:00", "18:30"]
-  engine.tikc = "1s"
+  environment FLOWSTATE_ENGINE__TIKC = "1s"
       is not a key here; did you mean "tick"?"""
     )
 
@@ -315,6 +349,99 @@ def test_a_key_that_can_be_guessed_is_refused_and_not_shown(tmp_path: Path) -> N
     assert key[:-1] not in why
 
 
+def test_what_a_provider_cannot_do_without_is_named(tmp_path: Path) -> None:
+    text = MINIMAL + "".join(f"[providers.{kind}]\n" for kind in PROVIDERS)
+    found = mistakes(tmp_path, text)
+    assert set(found) == {
+        f"providers.{kind}.{key}" for kind, keys in NEEDED.items() for key in keys
+    }
+    assert all(why.startswith("is missing: ") for why in found.values())
+
+
+def test_a_secret_that_workers_share_is_long(tmp_path: Path) -> None:
+    assert loaded(tmp_path, MINIMAL, FLOWSTATE_INTERNAL_SECRET=SECRET[:32]).api.internal_secret
+    (tmp_path / "secret").write_text(SECRET)
+    text = f"internal_secret_file = 'secret'\n{MINIMAL}"
+    assert loaded(tmp_path, text).api.internal_secret == SECRET
+    (why,) = mistakes(tmp_path, MINIMAL, FLOWSTATE_INTERNAL_SECRET=SECRET[:31]).values()
+    assert "32 characters" in why
+
+
+def message(tmp_path: Path, text: str, **environment: str) -> str:
+    with pytest.raises(SettingsError) as caught:
+        loaded(tmp_path, text, **environment)
+    return str(caught.value)
+
+
+def test_a_mistake_of_the_environment_is_not_the_files(tmp_path: Path) -> None:
+    text = f"[kafka]\nreplication = 3\n{MINIMAL}"
+    environment = {
+        "FLOWSTATE_KAFKA__BOOTSTRP": "x",
+        "FLOWSTATE_KAFKA__PARTITIONS": "abc",
+        "FLOWSTATE_PROVIDERS_SMTP__HOST": "h",
+    }
+    assert (
+        message(tmp_path, text, **environment)
+        == """the environment has 3 mistakes:
+  environment FLOWSTATE_KAFKA__BOOTSTRP = "x"
+      is not a key here; did you mean "bootstrap"?
+  environment FLOWSTATE_KAFKA__PARTITIONS = "abc"
+      expected a whole number, 1 to 4096
+  environment FLOWSTATE_PROVIDERS_SMTP__HOST
+      is not a key here; did you mean "providers"?"""
+    )
+
+
+def test_a_variable_that_is_no_setting_is_named_with_the_nearest_one(tmp_path: Path) -> None:
+    environment = {
+        "FLOWSTATE_INTERNAL_SECRT": "hunter2",
+        "FLOWSTATE_KAFKA_BOOTSTRAP": "k:9092",
+        "FLOWSTATE_QUUX": "1",
+    }
+    assert (
+        message(tmp_path, MINIMAL, **environment)
+        == """the environment has 3 mistakes:
+  environment FLOWSTATE_INTERNAL_SECRT
+      is no setting; did you mean "FLOWSTATE_INTERNAL_SECRET"?
+  environment FLOWSTATE_KAFKA_BOOTSTRAP
+      is no setting; did you mean "FLOWSTATE_KAFKA__BOOTSTRAP"?
+  environment FLOWSTATE_QUUX
+      is no setting; two underscores stand for each dot: FLOWSTATE_SECTION__KEY"""
+    )
+
+
+def test_variables_that_others_read_stop_nothing(tmp_path: Path) -> None:
+    """Those of tests, of a ``${...}``, and what Kubernetes says of a Service."""
+    text = f"[kafka]\nsasl_password = '${{FLOWSTATE_PASSWORD}}'\n{MINIMAL}"
+    settings = loaded(
+        tmp_path,
+        text,
+        FLOWSTATE_PASSWORD="p",
+        FLOWSTATE_CRASH_POINT="after_send",
+        FLOWSTATE_EXAMPLES="20",
+        FLOWSTATE_FUZZ_EXAMPLES="20",
+        FLOWSTATE_DELIVER_SERVICE_HOST="10.0.0.7",
+        FLOWSTATE_DELIVER_SERVICE_PORT="6066",
+        FLOWSTATE_DELIVER_SERVICE_PORT_WEB="6066",
+        FLOWSTATE_DELIVER_PORT="tcp://10.0.0.7:6066",
+        FLOWSTATE_DELIVER_PORT_6066_TCP="tcp://10.0.0.7:6066",
+        FLOWSTATE_DELIVER_PORT_6066_TCP_ADDR="10.0.0.7",
+    )
+    assert settings.kafka.sasl_password == "p"
+    assert "did you mean" in message(tmp_path, MINIMAL, FLOWSTATE_API_PORT="6066")
+
+
+def test_every_key_at_the_top_can_come_from_the_environment(tmp_path: Path) -> None:
+    settings = loaded(tmp_path, MINIMAL, FLOWSTATE_CATALOGUE_POLL="5s")
+    assert settings.catalogue_poll_ms == 5_000
+
+
+def test_a_lease_is_told_as_it_was_written(tmp_path: Path) -> None:
+    assert 'deliver.lease = "30s"' in message(tmp_path, f"[deliver]\nlease = '30s'\n{MINIMAL}")
+    text = f"[engine]\nsession_timeout = '3s'\n{MINIMAL}"
+    assert 'deliver.lease = "4s"' in message(tmp_path, text)
+
+
 def test_no_message_shows_a_secret(tmp_path: Path) -> None:
     text = (
         MINIMAL
@@ -323,10 +450,13 @@ def test_no_message_shows_a_secret(tmp_path: Path) -> None:
 sasl_password = 5551
 [providers.twilio]
 auth_token = ["hunter2"]
+auth_tokn = "hunter2"
 sender = 5
 account_sid = "${SID} ${NONE}"
 [providers.smtp]
 password = { x = "hunter2" }
+[registry]
+url = "htp://us:hunter2@registry:8081"
 """
     )
     with pytest.raises(SettingsError) as caught:
@@ -345,13 +475,16 @@ def test_no_settings_show_a_secret_when_printed(tmp_path: Path) -> None:
 [kafka]
 sasl_password = "hunter2"
 [providers.twilio]
+account_sid = "a"
+sender = "MG1"
 auth_token = "hunter2"
 [api]
 link_secrets = ["hunter2"]
 """
     )
-    settings = loaded(tmp_path, f"internal_secret = 'hunter2'\n{text}")
-    assert settings.ledger.internal_secret == settings.decide.internal_secret == "hunter2"
+    secret = f"hunter2 {SECRET}"
+    settings = loaded(tmp_path, f"internal_secret = '{secret}'\n{text}")
+    assert settings.ledger.internal_secret == settings.decide.internal_secret == secret
     named = (settings.api, settings.decide, settings.ledger, settings.deliver)
     for part in (settings, settings.kafka, *named):
         assert "hunter2" not in repr(part)
@@ -359,6 +492,8 @@ link_secrets = ["hunter2"]
 
 @pytest.mark.parametrize("kind", sorted(PROVIDERS))
 def test_every_provider_can_be_declared(tmp_path: Path, kind: str) -> None:
-    settings = loaded(tmp_path, f"{MINIMAL}[providers.main]\ntype = '{kind}'\nweight = 5\n")
+    needed = "".join(f"{key} = '{value}'\n" for key, value in NEEDED.get(kind, {}).items())
+    text = f"{MINIMAL}[providers.main]\ntype = '{kind}'\nweight = 5\n{needed}"
+    settings = loaded(tmp_path, text)
     (provider,) = settings.deliver.providers
     assert (type(provider), provider.name, provider.weight) == (PROVIDERS[kind], "main", 5)

@@ -10,7 +10,12 @@ from pathlib import Path
 import click
 
 from streams import topics
-from streams.commands.configuration import check_templates, settings_of
+from streams.commands.configuration import (
+    check_keys,
+    check_providers,
+    check_templates,
+    settings_of,
+)
 from streams.commands.failures import CommandError
 from streams.commands.kafka import kafka_failures
 from streams.engine.topics_admin import TopicsWrong, check_topics, create_topics
@@ -22,6 +27,8 @@ def worker(role: str, config: Path | None, bootstrap: str | None) -> None:
     settings = settings_of(config, bootstrap)
     if role in ("decide", "deliver", "api"):
         check_templates(settings)
+    if role == "deliver":
+        check_providers(settings)
     logging.basicConfig(
         level=settings.engine.log_level,
         format="%(asctime)s %(levelname)s %(name)s %(message)s",
@@ -109,9 +116,19 @@ def topics_check(config: Path | None, bootstrap: str | None) -> None:
 
 
 def config_check(config: Path | None, bootstrap: str | None) -> None:
-    """Says everything that is wrong with the configuration; exit status 1 if anything is."""
+    """Says everything that is wrong with the configuration; exit status 1 if anything is.
+
+    What the start of any role refuses is found here, without a connection to anything.
+    """
     settings = settings_of(config, bootstrap)
-    check_templates(settings)
+    found = []
+    for check in (check_templates, check_providers, check_keys):
+        try:
+            check(settings)
+        except CommandError as error:
+            found.append(str(error))
+    if found:
+        raise CommandError("\n".join(found))
     names = ", ".join(settings.policy.categories)
     click.echo(
         f"{settings.source} is right: Kafka at {settings.kafka.bootstrap},"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from streams.api import keys
 from streams.commands.failures import CommandError
 from streams.settings import Settings, SettingsError, load
 
@@ -40,6 +41,25 @@ def templates_of(settings: Settings) -> Templates:
         return Templates(Path(folder) if folder else None)
     except TemplateError as error:
         raise CommandError(f"the templates cannot be used: {error}") from error
+
+
+def check_providers(settings: Settings) -> None:
+    """Raises ``CommandError`` when a provider cannot be built. Opens no connection."""
+    from streams.sinks.providers import provider_problems  # noqa: PLC0415 - few need it
+
+    found = list(provider_problems(settings.deliver))
+    if found:
+        raise CommandError("\n".join(found), "Deliver does not start with them.")
+
+
+def check_keys(settings: Settings) -> None:
+    """Raises ``CommandError`` when there is a file of API keys that cannot be read."""
+    try:
+        keys.read(Path(settings.api.keys_file))
+    except keys.KeysUnreadable as error:
+        raise CommandError(
+            str(error), "Mend it, or name another as keys_file under [api]."
+        ) from error
 
 
 def check_templates(settings: Settings) -> None:

@@ -18,9 +18,9 @@ from typing import Any
 
 import msgspec
 
+from streams.configuration.environment import settings_in
 from streams.configuration.problems import Path, Problem, SettingsError
 
-ENVIRONMENT_PREFIX = "FLOWSTATE_"
 FILE_BYTES_MAX = 4 << 20
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -40,8 +40,10 @@ class Document(msgspec.Struct):
     written: dict[str, Any]
     """As ``values``, before ``${...}``: this is what messages show."""
     lines: dict[Path, int]
-    texts: set[Path]
-    """Paths whose value is a text from the environment, whatever its key wants."""
+    variables: dict[Path, str]
+    """Paths whose value is a text from the environment, whatever its key wants: the variable."""
+    named: set[str]
+    """Variables that are used: as keys, or by a ``${...}``."""
     problems: list[Problem]
 
 
@@ -66,7 +68,7 @@ def read_document(
         raise SettingsError(source, [_whole("is not UTF-8")], {}) from None
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(source, [_whole(f"is not TOML: {error}")], {}) from None
-    document = Document(source, path.parent, values, values, lines_of(text), set(), [])
+    document = Document(source, path.parent, values, values, lines_of(text), {}, set(), [])
     _lay_environment(document, environment, roots)
     for key, value in overrides.items():
         _put(document, tuple(key.split(".")), value)
@@ -115,13 +117,10 @@ def _parts(dotted: str) -> Path:
 
 
 def _lay_environment(document: Document, environment: Mapping[str, str], roots: set[str]) -> None:
-    for name, value in sorted(environment.items()):
-        if not name.startswith(ENVIRONMENT_PREFIX):
-            continue
-        path = tuple(name[len(ENVIRONMENT_PREFIX) :].lower().split("__"))
-        if all(path) and (len(path) > 1 or path[0] in roots):
-            _put(document, path, value)
-            document.texts.add(path)
+    for name, path in settings_in(environment, roots):
+        _put(document, path, environment[name])
+        document.variables[path] = name
+        document.named.add(name)
 
 
 def _put(document: Document, path: tuple[str, ...], value: Any) -> None:
@@ -137,6 +136,7 @@ def _put(document: Document, path: tuple[str, ...], value: Any) -> None:
     table[path[-1]] = value
     for written in [line for line in document.lines if line[: len(path)] == path]:
         del document.lines[written]  # the value is not the file's any more
+    document.variables.pop(path, None)
 
 
 def _interpolated(
@@ -154,8 +154,9 @@ def _interpolated(
         ]
     if not isinstance(value, str) or "${" not in value:
         return value
-    missing = [name for name in _VARIABLE.findall(value) if name not in environment]
-    for name in missing:
+    names = _VARIABLE.findall(value)
+    document.named.update(names)
+    for name in [name for name in names if name not in environment]:
         why = f"the environment variable {name} is not set"
         document.problems.append(Problem(path, why, value))
     return _VARIABLE.sub(lambda match: environment.get(match[1], ""), value)
@@ -165,6 +166,8 @@ def written_at(document: Document, path: Path) -> Any:
     """The value at a path as it was written, or ``msgspec.UNSET``."""
     value: Any = document.written
     for part in path:
+        if isinstance(value, str):  # of the environment: a list, or a table, that was not read
+            return msgspec.UNSET
         try:
             value = value[part]
         except (KeyError, IndexError, TypeError):

@@ -12,10 +12,16 @@ from pydantic_core import ErrorDetails
 
 from streams.configuration.document import Document, written_at
 from streams.configuration.problems import Path, Problem, did_you_mean, one_of
-from streams.configuration.quantities import DURATION_EXPECTED, SIZE_EXPECTED
-from streams.configuration.shape import keys, table_under
+from streams.configuration.quantities import (
+    DURATION_EXPECTED,
+    SIZE_EXPECTED,
+    URL_EXPECTED,
+    duration_text,
+)
+from streams.configuration.shape import NO_RANGE, is_url, keys, table_under
 
 Struct = type[msgspec.Struct]
+OUT_OF_RANGE = frozenset({"greater_than", "greater_than_equal", "less_than_equal"})
 KEYS_SHOWN_MAX = 24
 """Of a section, when no key is near the one that is wrong."""
 
@@ -42,8 +48,11 @@ def _problem(
         return Problem(path, f"is missing: {_expected(struct, inside, value)}")
     if kind == "value_error":
         return Problem(path, error["msg"].removeprefix("Value error, "), value)
-    if kind == "greater_than_equal":
-        return Problem(path, f"expected at least {error['ctx']['ge']}", value)
+    if kind == "string_too_short":
+        return Problem(path, "is empty, and this cannot work without it", value)
+    if kind in OUT_OF_RANGE:
+        field, _, its_range = _declared(struct, inside)
+        return Problem(path, f"expected {range_words(field, its_range)}", value)
     return Problem(path, _expected(struct, inside, value), value)
 
 
@@ -65,8 +74,14 @@ def _struct_at(struct: Struct, inside: Path) -> Struct:
 
 def _expected(struct: Struct, inside: Path, value: Any) -> str:
     """What the key at ``inside`` takes, in words."""
+    field, annotation, its_range = _declared(struct, inside)
+    return expected(field, annotation, value, its_range)
+
+
+def _declared(struct: Struct, inside: Path) -> tuple[str, Any, msgspec.Meta]:
+    """The field at ``inside``, its type and its range."""
     annotation: Any = struct
-    field = ""
+    field, its_range = "", NO_RANGE
     for part in inside:
         if isinstance(part, int) or get_origin(annotation) is dict:
             annotation, field = get_args(annotation)[-2 if isinstance(part, int) else -1], ""
@@ -75,8 +90,9 @@ def _expected(struct: Struct, inside: Path, value: Any) -> str:
         below = table_under(annotation)
         if below is None or part not in keys(below):
             break
-        field, annotation = keys(below)[part].field, keys(below)[part].annotation
-    return expected(field, annotation, value)
+        key = keys(below)[part]
+        field, annotation, its_range = key.field, key.annotation, key.range
+    return field, annotation, its_range
 
 
 def _without_none(annotation: Any) -> Any:
@@ -85,14 +101,30 @@ def _without_none(annotation: Any) -> Any:
     return annotation
 
 
-def expected(field: str, annotation: Any, value: Any = "") -> str:
+def range_words(field: str, its_range: msgspec.Meta) -> str:
+    """``1 to 4096``, ``at least "1ms"``, ``more than 0``."""
+    if its_range.gt is not None:
+        return f"more than {its_range.gt:g}"
+    low = _bound(field, its_range.ge or 0)
+    return f"at least {low}" if its_range.le is None else f"{low} to {_bound(field, its_range.le)}"
+
+
+def _bound(field: str, value: float) -> str:
+    is_duration = "ms" in field.split("_") and value
+    return f'"{duration_text(int(value))}"' if is_duration else f"{value:.15g}"
+
+
+def expected(
+    field: str, annotation: Any, value: Any = "", its_range: msgspec.Meta = NO_RANGE
+) -> str:
     """What a key takes, in words; near misses of a choice are named."""
     inner = _without_none(annotation)
     ending = "" if inner is annotation else ", or false for none"
     if get_origin(inner) is Literal:
         return one_of(value, [str(one) for one in get_args(inner)]) + ending
     if get_origin(inner) is tuple:
-        item = expected("", get_args(inner)[0]).removeprefix("expected ")
+        each = field if is_url(field) else ""
+        item = expected(each, get_args(inner)[0], "", its_range).removeprefix("expected ")
         return f"expected a list, each item {item}{ending}"
     if get_origin(inner) is dict:
         return f"expected a table{ending}"
@@ -101,9 +133,12 @@ def expected(field: str, annotation: Any, value: Any = "") -> str:
         return f"expected {DURATION_EXPECTED}{ending}"
     if inner is int and "bytes" in parts:
         return f"expected {SIZE_EXPECTED}{ending}"
+    if inner is str and is_url(field):
+        return f"expected {URL_EXPECTED}{ending}"
+    its_words = "0 or more" if its_range == NO_RANGE else range_words(field, its_range)
     words = {
-        int: "a whole number, 0 or more",
-        float: "a number, 0 or more",
+        int: f"a whole number, {its_words}",
+        float: f"a number, {its_words}",
         str: 'text in quotes: "..."',
         bool: "true or false",
     }

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ssl
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
+from msgspec import Meta
 
 from streams.configuration.problems import Problem
+from streams.ranges import OneOrMore
 
 PARTITIONS_MAX = 4_096
 """Ids begin with three hexadecimal digits of the partition."""
@@ -21,9 +23,9 @@ class KafkaSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     bootstrap: str = "127.0.0.1:9092"
     """``host:port[,host:port]``."""
-    partitions: int = 16
+    partitions: Annotated[int, Meta(ge=1, le=PARTITIONS_MAX)] = 16
     """Of every topic; fixed for the life of a cluster, so make more than you need."""
-    replication: int = 1
+    replication: OneOrMore = 1
     """Copies of every topic when they are created; 3 in production."""
     security_protocol: Protocol = "PLAINTEXT"
     sasl_mechanism: Mechanism = "SCRAM-SHA-512"
@@ -44,11 +46,6 @@ class KafkaSettings(msgspec.Struct, frozen=True, kw_only=True):
 def kafka_problems(kafka: KafkaSettings) -> list[Problem]:
     """What cannot work, before anything connects."""
     problems = []
-    if not 1 <= kafka.partitions <= PARTITIONS_MAX:
-        why = f"expected 1 to {PARTITIONS_MAX}"
-        problems.append(Problem(("kafka", "partitions"), why, kafka.partitions))
-    if kafka.replication < 1:
-        problems.append(Problem(("kafka", "replication"), "expected at least 1", kafka.replication))
     for server in kafka.bootstrap.split(","):
         host, _, port = server.strip().rpartition(":")
         if not host or not port.isdigit() or not 0 < int(port) < 65_536:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Iterable
-from typing import Any, TypeVar
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar, get_origin
 
 import msgspec
 from pydantic import ValidationError
@@ -31,11 +31,13 @@ NOTHING: frozenset[str] = frozenset()
 
 
 class Sections:
-    """A document's sections as structs; ``problems`` grows while they are read."""
+    """A document's sections as structs; ``problems`` and ``known`` grow while they are read."""
 
     def __init__(self, document: Document) -> None:
         self.document = document
         self.problems: list[Problem] = list(document.problems)
+        self.known: list[Path] = []
+        """Every key that could have been written, but for those in lists of tables."""
 
     def add(self, problems: Iterable[Problem]) -> None:
         """Problems of meaning, but for keys that are wrong already, or whose table is."""
@@ -51,7 +53,7 @@ class Sections:
         known = [*keys(struct), *sections]
         values = {}
         for name, value in self.document.values.items():
-            if name in keys(struct):
+            if name in keys(struct) or name.removesuffix("_file") in keys(struct):
                 values[name] = value
             elif name not in sections:
                 self.problems.append(Problem((name,), unknown_key(name, known)))
@@ -125,6 +127,8 @@ class Sections:
             where = ".".join(str(part) for part in at)
             self.problems.append(Problem(at, f"expected a table: [{where}]", value))
             return None
+        if not any(isinstance(part, int) for part in at):
+            self.known += _paths(at, struct, left_out)
         prepared = self._prepared(value, at, struct)
         model = model_of(struct, left_out)
         try:
@@ -148,7 +152,7 @@ class Sections:
                 self._from_file(path, target, value, prepared, known[target].annotation)
                 continue
             prepared[name] = value
-            if name in known and path in self.document.texts:
+            if name in known and path in self.document.variables:
                 prepared[name] = _typed(known[name].field, known[name].annotation, value)
             below = table_under(known[name].annotation) if name in known else None
             if below is not None:
@@ -177,6 +181,16 @@ class Sections:
             self.problems.append(Problem(path, f"{value} cannot be read: {why}"))
             return
         prepared[target] = text.splitlines() if takes_texts(annotation) else text
+
+
+def _paths(at: Path, struct: Struct, left_out: frozenset[str]) -> Iterator[Path]:
+    for name, key in keys(struct).items():
+        if key.field in left_out:
+            continue
+        yield (*at, name)
+        below = table_under(key.annotation)
+        if below is not None and get_origin(key.annotation) is not tuple:
+            yield from _paths((*at, name), below, NOTHING)
 
 
 def _typed(field: str, annotation: Any, text: Any) -> Any:

@@ -2,8 +2,10 @@
 
 A package declares a frozen struct; its fields are the keys of a table. Two endings are written
 with a unit instead: ``window_ms`` is the key ``window`` and takes a duration ("1h30m"),
-``delay_ms_max`` is ``delay_max``, and a field with ``_bytes`` takes a size ("64MiB"). A field that
-may be ``None`` takes ``false`` for it: TOML has no null. Any text may be given as ``KEY_file``.
+``delay_ms_max`` is ``delay_max``, and a field with ``_bytes`` takes a size ("64MiB"). A text whose
+field ends in ``url``, ``urls`` or ``endpoint`` is a URL. A ``msgspec.Meta`` beside a type is its
+range (``streams/ranges.py``). A field that may be ``None`` takes ``false`` for it, as TOML has no
+null. Any text may be given as ``KEY_file``.
 
 Invariant: a key that no field has is an error, so a misspelt one is never silently ignored.
 """
@@ -17,13 +19,23 @@ from functools import cache
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, create_model
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    Strict,
+    create_model,
+)
 
-from streams.configuration.quantities import duration_ms, size_bytes
+from streams.configuration.quantities import duration_ms, size_bytes, web_url
 
 Duration = Annotated[int, BeforeValidator(duration_ms)]
 Size = Annotated[int, BeforeValidator(size_bytes)]
 Text = Annotated[str, Strict()]
+Url = Annotated[str, Strict(), AfterValidator(web_url)]
+NO_RANGE = msgspec.Meta()
 
 
 class Key(msgspec.Struct, frozen=True):
@@ -33,6 +45,8 @@ class Key(msgspec.Struct, frozen=True):
     field: str
     annotation: Any
     """Of the struct's field."""
+    range: msgspec.Meta
+    """What its values may be; empty when all may."""
     is_required: bool
 
 
@@ -52,11 +66,28 @@ def key_of(field: str) -> str:
 def keys(struct: type[msgspec.Struct]) -> dict[str, Key]:
     """Keys of a struct's table by name."""
     hints = typing.get_type_hints(struct)
+    ranges = typing.get_type_hints(struct, include_extras=True)
     found = {}
     for field in msgspec.structs.fields(struct):
-        name = key_of(field.name)
-        found[name] = Key(name, field.name, hints[field.name], field.required)
+        name, its_range = key_of(field.name), range_of(ranges[field.name])
+        is_required = field.required or bool(its_range.min_length and not field.default)
+        found[name] = Key(name, field.name, hints[field.name], its_range, is_required)
     return found
+
+
+def range_of(annotation: Any) -> msgspec.Meta:
+    """The range that stands beside a type, in a list or beside ``None`` too."""
+    for one in getattr(annotation, "__metadata__", ()):
+        if isinstance(one, msgspec.Meta):
+            return one
+    inside = get_args(annotation)
+    ranges = (range_of(one) for one in inside if one is not type(None))
+    return next((one for one in ranges if one != NO_RANGE), NO_RANGE)
+
+
+def is_url(field: str) -> bool:
+    """Whether a text field is the URL of a server, by its name."""
+    return field.rpartition("_")[2] in ("url", "urls", "endpoint")
 
 
 @cache
@@ -66,7 +97,7 @@ def model_of(struct: type[msgspec.Struct], left_out: frozenset[str] = frozenset(
     for name, key in keys(struct).items():
         if key.field in left_out:
             continue
-        annotation = _accepted(key.field, key.annotation)
+        annotation = _accepted(key.field, key.annotation, key.range)
         fields[f"{name}_"] = (annotation, Field(... if key.is_required else None, alias=name))
     return create_model(struct.__name__, __base__=Table, **fields)
 
@@ -136,31 +167,43 @@ def _options(annotation: Any) -> Collection[Any]:
     return get_args(annotation) if is_union else ()
 
 
-def _accepted(field: str, annotation: Any) -> Any:
-    """The type that a key takes, from the type that the field has."""
+def _accepted(field: str, annotation: Any, its_range: msgspec.Meta = NO_RANGE) -> Any:
+    """The type that a key takes, from the type and the range that the field has."""
     options = _options(annotation)
     if options:
-        inner = _accepted(field, next(one for one in options if one is not type(None)))
+        some = next(one for one in options if one is not type(None))
+        inner = _accepted(field, some, its_range)
         return Annotated[inner | None, BeforeValidator(lambda v: None if v is False else v)]
     origin, inside = get_origin(annotation), get_args(annotation)
-    if annotation is int:
-        parts = field.split("_")
-        if "ms" in parts:
-            return Duration
-        return Size if "bytes" in parts else Annotated[int, Strict(), Field(ge=0)]
-    if annotation is float:
-        return Annotated[float, Strict(), Field(ge=0)]
+    if annotation in (int, float):
+        return Annotated[_number(field, annotation), _within(its_range)]
     if annotation is str:
-        return Text
+        return Annotated[Url if is_url(field) else Text, Field(min_length=its_range.min_length)]
     if annotation is bool:
         return Annotated[bool, Strict()]
     if origin in (tuple, frozenset):
-        return tuple[_accepted("", inside[0]), ...]  # type: ignore[misc]
+        each = field if is_url(field) else ""
+        return tuple[_accepted(each, inside[0], its_range), ...]  # type: ignore[misc]
     if origin is dict:
-        return dict[str, _accepted("", inside[1])]  # type: ignore[misc]
+        return dict[str, _accepted("", inside[1], its_range)]  # type: ignore[misc]
     if isinstance(annotation, type) and issubclass(annotation, msgspec.Struct):
         return model_of(annotation)
     return annotation
+
+
+def _number(field: str, annotation: Any) -> Any:
+    """What a number is written as, by the unit that its field ends in."""
+    parts = field.split("_")
+    if annotation is int and ("ms" in parts or "bytes" in parts):
+        return Duration if "ms" in parts else Size
+    return Annotated[annotation, Strict()]
+
+
+def _within(its_range: msgspec.Meta) -> Any:
+    """The range for the validation model; below nought nothing is taken."""
+    if its_range.gt is not None:
+        return Field(gt=its_range.gt)
+    return Field(ge=its_range.ge or 0, le=its_range.le)
 
 
 def _built(annotation: Any, value: Any) -> Any:

@@ -10,13 +10,19 @@ from typing import Any, Literal
 
 import msgspec
 
+from streams.ranges import OneOrMore, Port
+
 Clock = Literal["wall", "stream"]
 OnStateLoss = Literal["refuse", "rebuild"]
+LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 Compression = Literal["none", "gzip", "snappy", "lz4", "zstd"]
 
 
 class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """One worker's engine. Times in milliseconds, sizes in bytes."""
+    """One worker's engine.
+
+    Times in milliseconds, sizes in bytes.
+    """
 
     # -- the cluster
     bootstrap: str
@@ -26,12 +32,12 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     ``sasl_plain_username``, ``sasl_plain_password``, ``ssl_context``."""
     application: str = "flowstate"
     """Prefix of groups and transactional ids: ``<application>-<role>``."""
-    partitions: int = 16
+    partitions: OneOrMore = 16
     """Partitions of every topic; fixed for the life of a cluster."""
     clock: Clock = "wall"
     """``stream``: the partition's clock is the largest record time (backtests, the demo)."""
 
-    clock_error_ms_max: int = 60_000
+    clock_error_ms_max: OneOrMore = 60_000
     """A worker whose clock differs from the broker's by more does not begin; one whose clock
     jumps by more ends."""
 
@@ -44,38 +50,38 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     hears of it both may send the same."""
     web_host: str = "127.0.0.1"
     """A ledger worker listens on loopback instead, as long as there are no API keys."""
-    web_port: int = 6066
+    web_port: Port = 6066
     """Health, metrics and the role's pages; 0 takes a free port."""
     advertised_url: str = ""
     """How other workers reach this one's pages; empty: ``http://<web_host>:<web_port>``, with this
     machine's name where it listens on every address."""
     web_enabled: bool = True
-    log_level: str = "INFO"
+    log_level: LogLevel = "INFO"
 
     # -- membership
     standby_replicas: int = 0
-    session_timeout_ms: int = 6_000
+    session_timeout_ms: OneOrMore = 6_000
     """A worker that died is missed after so long, and its partitions move. Brokers refuse less than
     their group.min.session.timeout.ms, which is 6 s unless set. Heartbeats have a thread
     of their own, so that no batch delays them."""
-    heartbeat_ms: int = 1_000
-    rebalance_timeout_ms: int = 60_000
+    heartbeat_ms: OneOrMore = 1_000
+    rebalance_timeout_ms: OneOrMore = 60_000
     """A member must have released its partitions within this when a rebalance begins."""
-    revoke_ms_max: int = 20_000
+    revoke_ms_max: OneOrMore = 20_000
     """How long one runner's ``stop`` may take before the partition is given up."""
-    metadata_max_age_ms: int = 60_000
+    metadata_max_age_ms: OneOrMore = 60_000
     """How soon a client notices leaders and partitions that moved without an error."""
     start_ms_max: int = 60_000
     """How long it may take until the cluster answers at all, when a worker starts."""
 
     # -- reading
-    fetch_bytes_max: int = 2 << 20
+    fetch_bytes_max: OneOrMore = 2 << 20
     """Per partition and fetch."""
     fetch_wait_ms: int = 50
     """How long a broker waits for data before it answers a fetch with nothing."""
-    batch_records_max: int = 1_000
-    critical_records_max: int = 500
-    bulk_records_max: int = 250
+    batch_records_max: OneOrMore = 1_000
+    critical_records_max: OneOrMore = 500
+    bulk_records_max: OneOrMore = 250
     """A critical event waits for the batch that its partition is at: with 1,000 of bulk 2 to 4
     times as long. A mixed load is decided as fast."""
     backlog_records_max: int = 4_000
@@ -85,16 +91,16 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     backlog_batch_ms_max: int = 150
     """And only as many as take about so long, if that is more than without: a critical event that
     comes then waits for it and for its own batch, and is still decided within 250 ms."""
-    control_records_max: int = 2_000
-    normal_partitions_max: int = 3
+    control_records_max: OneOrMore = 2_000
+    normal_partitions_max: OneOrMore = 3
     """Partitions of a worker that may have normal records in a batch at the same time: enough to
     decide one while another is acknowledged; more would only make critical records wait."""
-    bulk_partitions_max: int = 1
+    bulk_partitions_max: OneOrMore = 1
     """Partitions of a worker that may have bulk records in a batch at the same time."""
     bulk_rest_share: float = 1.0
     """While critical events come, bulk rests between its batches for so many times as long as the
     last one took. 0: never."""
-    bulk_batch_ms_max: int = 30
+    bulk_batch_ms_max: OneOrMore = 30
     """And a batch has so few of them, 25 or more, that it takes about so long: with cold caches or
     large states an event takes five times as long as without."""
     rest_share: float = 0.5
@@ -109,40 +115,40 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     """A partition that still catches up its control topics after this says so in the log."""
 
     # -- transactions
-    transaction_timeout_ms: int = 15_000
-    request_timeout_ms: int = 30_000
-    produce_batch_bytes: int = 1 << 20
+    transaction_timeout_ms: OneOrMore = 15_000
+    request_timeout_ms: OneOrMore = 30_000
+    produce_batch_bytes: OneOrMore = 1 << 20
     """A record batch is closed at this size: below the broker's ``message.max.bytes``."""
-    produce_request_bytes_max: int = 8 << 20
-    record_bytes_max: int = 4 << 20
+    produce_request_bytes_max: OneOrMore = 8 << 20
+    record_bytes_max: OneOrMore = 4 << 20
     """Largest record that the engine writes; topics that it writes to must take it."""
     compression: Compression = "lz4"
-    offsets_commit_ms: int = 1_000
+    offsets_commit_ms: OneOrMore = 1_000
     """Group offsets are for displays: committed together, at most this often."""
-    idle_fence_ms: int = 5_000
+    idle_fence_ms: OneOrMore = 5_000
     """Positions that moved with nothing to write reach the fence record at most this late."""
-    retry_unavailable_ms: int = 500
+    retry_unavailable_ms: OneOrMore = 500
     """How soon a batch that needs something that is away (schema registry) is asked again."""
 
     # -- timers
-    tick_ms: int = 100
-    wake_owners_max: int = 1_000
+    tick_ms: OneOrMore = 100
+    wake_owners_max: OneOrMore = 1_000
     """Due owners released per partition and tick."""
 
     # -- the local store
-    block_cache_bytes: int = 256 << 20
-    write_buffer_bytes: int = 128 << 20
+    block_cache_bytes: OneOrMore = 256 << 20
+    write_buffer_bytes: OneOrMore = 128 << 20
     """Both are shared by all partitions of the worker."""
-    restore_records_max: int = 5_000
-    restore_log_ms: int = 5_000
+    restore_records_max: OneOrMore = 5_000
+    restore_log_ms: OneOrMore = 5_000
     on_state_loss: OnStateLoss = "refuse"
     """When a changelog no longer holds a partition's state: ``refuse`` to start, or ``rebuild``
     what the control topics still say (preferences, destinations) and forget the rest."""
 
     # -- watchdog
-    stall_ms_max: int = 60_000
+    stall_ms_max: OneOrMore = 60_000
     """Lag above 0 and nothing finished for so long: log why, exit."""
-    loop_stall_ms_log: int = 1_000
+    loop_stall_ms_log: OneOrMore = 1_000
     """The event loop was blocked for so long: say so."""
-    shutdown_ms_max: int = 30_000
+    shutdown_ms_max: OneOrMore = 30_000
     """A graceful stop that takes longer is cut short, with a non-zero status."""

@@ -65,7 +65,7 @@ def literal_refusal(host: str, rules: AddressRules) -> str | None:
 
 def address_refusal(address: Address, rules: AddressRules) -> str | None:
     """Why a resolved address may not be connected to; ``None`` when it may."""
-    if any(address in network for network in _networks(rules.allow_networks)):
+    if any(address in network for network in networks(rules.allow_networks)):
         return None
     if isinstance(address, ipaddress.IPv6Address):
         if address.ipv4_mapped is not None:
@@ -81,6 +81,9 @@ def address_refusal(address: Address, rules: AddressRules) -> str | None:
 
 
 @cache
-def _networks(allowed: tuple[str, ...]) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
-    """One entry for each provider's settings."""
+def networks(allowed: tuple[str, ...]) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
+    """Of an ``allow_networks``. Raises ``ValueError`` for what is no network.
+
+    One entry of the cache for each provider's settings.
+    """
     return [ipaddress.ip_network(network) for network in allowed]

@@ -1,15 +1,19 @@
 """From settings to sinks that can be sent through: one ``Provider`` per entry of the settings.
 
 The only place that knows every provider. A configuration that cannot work (a key that is none, a
-secret that is too short) stops the start with the provider's name.
+secret that is too short) stops the start with the name of the provider's key. Building opens no
+connection, so ``flowstate config check`` can try it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import ssl
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from streams.sinks import settings as s
+from streams.sinks.addresses import networks
 from streams.sinks.apns import Apns, ApnsTokens
 from streams.sinks.base import Credentials, NoCredentials, Sink, Transport
 from streams.sinks.breaker import Breaker
@@ -23,7 +27,7 @@ from streams.sinks.oauth import GoogleTokens
 from streams.sinks.pace import Pace
 from streams.sinks.prune import PruneGuard
 from streams.sinks.slack import Slack
-from streams.sinks.smtp import Smtp
+from streams.sinks.smtp import Smtp, check_dkim_key
 from streams.sinks.smtp_client import SmtpTransport
 from streams.sinks.twilio import Twilio
 from streams.sinks.vonage import Vonage
@@ -66,14 +70,37 @@ def build_providers(settings: s.DeliverSettings, now_ms: int) -> dict[str, list[
         if entry.name in names:
             raise ProviderMisconfigured(f"two providers are named {entry.name!r}")
         names.add(entry.name)
-        try:
-            sink, credentials, transport = _BUILDERS[type(entry)](entry)
-        except (ValueError, TypeError, KeyError) as error:
-            raise ProviderMisconfigured(f"provider {entry.name!r}: {error}") from error
+        sink, credentials, transport = _parts(entry)
         kind = s.KIND_OF_PROVIDER[type(entry)]
         provider = Provider(kind, sink, credentials, transport, now_ms)
         by_kind.setdefault(kind, []).append(provider)
     return by_kind
+
+
+def provider_problems(settings: s.DeliverSettings) -> Iterator[str]:
+    """Why deliver would not start, one sentence for each provider that cannot be built."""
+    for entry in settings.providers:
+        try:
+            _parts(entry)
+        except ProviderMisconfigured as error:
+            yield str(error)
+
+
+def _parts(entry: s.ProviderSettings) -> Parts:
+    if entry.http.ca_pem:
+        with _key(entry, "http.ca_pem"):
+            ssl.create_default_context().load_verify_locations(cadata=entry.http.ca_pem)
+    return _BUILDERS[type(entry)](entry)
+
+
+@contextmanager
+def _key(entry: s.ProviderSettings, key: str) -> Iterator[None]:
+    """What is wrong inside is the fault of this key."""
+    try:
+        yield
+    except (ValueError, TypeError, KeyError, ssl.SSLError) as error:
+        why = f"providers.{entry.name}.{key} cannot be used: {error}"
+        raise ProviderMisconfigured(why) from error
 
 
 def _http(settings: s.ProviderSettings, http2: bool = False) -> Transport:
@@ -83,12 +110,16 @@ def _http(settings: s.ProviderSettings, http2: bool = False) -> Transport:
 
 
 def _apns(settings: s.ApnsSettings) -> Parts:
-    return Apns(settings), ApnsTokens(settings), _http(settings, http2=True)
+    with _key(settings, "private_key_pem"):
+        tokens = ApnsTokens(settings)
+    return Apns(settings), tokens, _http(settings, http2=True)
 
 
 def _fcm(settings: s.FcmSettings) -> Parts:
     http2 = settings.endpoint.startswith("https:")
-    return Fcm(settings), GoogleTokens(settings), _http(settings, http2)
+    with _key(settings, "service_account_json"):
+        tokens = GoogleTokens(settings)
+    return Fcm(settings), tokens, _http(settings, http2)
 
 
 def _twilio(settings: s.TwilioSettings) -> Parts:
@@ -96,15 +127,25 @@ def _twilio(settings: s.TwilioSettings) -> Parts:
 
 
 def _smtp(settings: s.SmtpSettings) -> Parts:
+    if settings.dkim_selector:
+        with _key(settings, "private_key_pem"):
+            check_dkim_key(settings.private_key_pem)
+        with _key(settings, "dkim_domain"):
+            if not settings.dkim_domain:
+                raise ValueError("dkim_selector is set, and needs it")
     return Smtp(settings), NoCredentials(), SmtpTransport(settings)
 
 
 def _webhook(settings: s.WebhookSettings) -> Parts:
-    return Webhook(settings), NoCredentials(), _guarded(settings, settings.addresses)
+    with _key(settings, "secrets"):
+        sink = Webhook(settings)
+    return sink, NoCredentials(), _guarded(settings, settings.addresses)
 
 
 def _webpush(settings: s.WebPushSettings) -> Parts:
-    return WebPush(settings), VapidTokens(settings), _guarded(settings, settings.addresses)
+    with _key(settings, "private_key_pem"):
+        tokens = VapidTokens(settings)
+    return WebPush(settings), tokens, _guarded(settings, settings.addresses)
 
 
 def _slack(settings: s.SlackSettings) -> Parts:
@@ -116,6 +157,8 @@ def _vonage(settings: s.VonageSettings) -> Parts:
 
 
 def _guarded(settings: s.ProviderSettings, rules: s.AddressRules) -> GuardedTransport:
+    with _key(settings, "addresses.allow_networks"):
+        networks(rules.allow_networks)
     return GuardedTransport(settings.http, rules, settings.in_flight_max)
 
 

@@ -7,9 +7,12 @@ shows them.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
+
+from streams.ranges import FarPort, Needed, OneOrMore, Rate, Share
 
 SECRET_FIELDS = frozenset(
     {"private_key_pem", "auth_token", "api_secret", "password", "service_account_json", "secrets"}
@@ -19,55 +22,55 @@ SECRET_FIELDS = frozenset(
 class BreakerSettings(msgspec.Struct, frozen=True):
     """When a provider is left alone, and for how long."""
 
-    failures_min: int = 20
+    failures_min: OneOrMore = 20
     """Failures within ``window_ms`` before the share is looked at."""
-    failure_share: float = 0.5
-    window_ms: int = 10_000
-    open_ms: int = 5_000
+    failure_share: Share = 0.5
+    window_ms: OneOrMore = 10_000
+    open_ms: OneOrMore = 5_000
     """First pause; doubles with every failed probe."""
-    open_ms_max: int = 60_000
-    probes: int = 1
+    open_ms_max: OneOrMore = 60_000
+    probes: OneOrMore = 1
     """Requests let through when the pause is over."""
 
 
 class PruneSettings(msgspec.Struct, frozen=True):
     """When a provider that calls many addresses gone is no longer believed."""
 
-    share_max: float = 0.2
+    share_max: Share = 0.2
     """More than this share of its answers within ``window_ms``: addresses are kept, an alarm is
     raised. 1 believes everything."""
-    answers_min: int = 100
+    answers_min: OneOrMore = 100
     """Answers within the window before the share is looked at."""
-    window_ms: int = 10 * 60_000
-    retry_ms: int = 10 * 60_000
+    window_ms: OneOrMore = 10 * 60_000
+    retry_ms: OneOrMore = 10 * 60_000
     """When a delivery whose address was kept is tried again."""
 
 
 class HealthSettings(msgspec.Struct, frozen=True):
     """When a provider loses share to others of its kind, by ten points of a hundred."""
 
-    slow_ms: int = 5_000
+    slow_ms: OneOrMore = 5_000
     """An answer that took longer is a bad one."""
-    bad_share: float = 0.15
+    bad_share: Share = 0.15
     """So many of the answers of a period are bad: ten points less; else ten more."""
-    answers_min: int = 20
+    answers_min: OneOrMore = 20
     """Answers in a period before a share of them is looked at."""
-    period_ms: int = 10_000
+    period_ms: OneOrMore = 10_000
 
 
 class HttpSettings(msgspec.Struct, frozen=True):
     """How requests travel."""
 
-    connect_ms_max: int = 5_000
-    request_ms_max: int = 15_000
+    connect_ms_max: OneOrMore = 5_000
+    request_ms_max: OneOrMore = 15_000
     """Deadline of one request, connecting included."""
-    connections: int = 1
+    connections: OneOrMore = 1
     """HTTP/2 connections, used in turn; HTTP/1.1 opens what it needs, up to ``in_flight_max``."""
-    idle_ms_max: int = 90_000
-    ping_interval_ms: int = 30_000
-    timeouts_to_replace: int = 5
+    idle_ms_max: OneOrMore = 90_000
+    ping_interval_ms: OneOrMore = 30_000
+    timeouts_to_replace: OneOrMore = 5
     """So many deadlines missed in a row replace the connection."""
-    answer_bytes_max: int = 65_536
+    answer_bytes_max: OneOrMore = 65_536
     ca_pem: str = ""
     """Further trusted certificate authorities, PEM; empty trusts the system's alone."""
 
@@ -78,10 +81,10 @@ class ProviderSettings(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     weight: int = 100
     """Share of the kind's traffic while healthy; 0 is a stand-by."""
-    in_flight_max: int = 500
+    in_flight_max: OneOrMore = 500
     """Requests under way at once from one worker."""
-    quota_per_second: float | None = None
-    """What the account allows over all workers; ``None`` is no limit."""
+    quota_per_second: Rate | None = None
+    """What the account allows over all workers; ``false``: no limit."""
     ramp_ms: int = 0
     """From nothing to the whole quota in no less than this; 0 does not ramp."""
     http: HttpSettings = HttpSettings()
@@ -99,13 +102,13 @@ class ApnsSettings(ProviderSettings, frozen=True, kw_only=True, tag="apns"):
     name: str = "apns"
     endpoint: str = "https://api.push.apple.com"
     sandbox_endpoint: str = "https://api.sandbox.push.apple.com"
-    team_id: str = ""
-    key_id: str = ""
-    private_key_pem: str = ""
+    team_id: Needed = ""
+    key_id: Needed = ""
+    private_key_pem: Needed = ""
     """The ``.p8`` key's text."""
     apns_topic: str = ""
     """The app's bundle id; a destination's attribute ``bundle_id`` overrides it."""
-    token_refresh_ms: int = 45 * 60_000
+    token_refresh_ms: Annotated[int, Meta(ge=20 * 60_000, le=60 * 60_000)] = 45 * 60_000
     """Apple refuses tokens older than 60 min and renewals under 20 min."""
 
 
@@ -114,10 +117,10 @@ class FcmSettings(ProviderSettings, frozen=True, kw_only=True, tag="fcm"):
 
     name: str = "fcm"
     endpoint: str = "https://fcm.googleapis.com"
-    project_id: str = ""
-    service_account_json: str = ""
+    project_id: Needed = ""
+    service_account_json: Needed = ""
     """The service account's key file, as text; its ``token_uri`` is where tokens come from."""
-    quota_per_second: float | None = 10_000.0
+    quota_per_second: Rate | None = 10_000.0
     """600,000 a minute per project."""
     ramp_ms: int = 60_000
     """Google asks for at least a minute from 0 to the highest rate."""
@@ -128,13 +131,13 @@ class TwilioSettings(ProviderSettings, frozen=True, kw_only=True, tag="twilio"):
 
     name: str = "twilio"
     endpoint: str = "https://api.twilio.com"
-    account_sid: str = ""
-    auth_token: str = ""
-    sender: str = ""
+    account_sid: Needed = ""
+    auth_token: Needed = ""
+    sender: Needed = ""
     """A number or alphanumeric sender; ``MG...`` is a messaging service."""
     status_callback_url: str = ""
-    segments_max: int = 2
-    segments_max_by_category: dict[str, int] = {}
+    segments_max: OneOrMore = 2
+    segments_max_by_category: dict[str, OneOrMore] = {}
 
 
 class VonageSettings(ProviderSettings, frozen=True, kw_only=True, tag="vonage"):
@@ -142,12 +145,12 @@ class VonageSettings(ProviderSettings, frozen=True, kw_only=True, tag="vonage"):
 
     name: str = "vonage"
     endpoint: str = "https://rest.nexmo.com"
-    api_key: str = ""
-    api_secret: str = ""
-    sender: str = ""
+    api_key: Needed = ""
+    api_secret: Needed = ""
+    sender: Needed = ""
     status_callback_url: str = ""
-    segments_max: int = 2
-    segments_max_by_category: dict[str, int] = {}
+    segments_max: OneOrMore = 2
+    segments_max_by_category: dict[str, OneOrMore] = {}
 
 
 class UnsubscribeSettings(msgspec.Struct, frozen=True):
@@ -182,16 +185,16 @@ class SmtpSettings(ProviderSettings, frozen=True, kw_only=True, tag="smtp"):
     """Any SMTP server that relays for us; SES included."""
 
     name: str = "smtp"
-    host: str = "localhost"
-    port: int = 587
+    host: Needed = "localhost"
+    port: FarPort = 587
     security: Literal["none", "starttls", "tls"] = "starttls"
     username: str = ""
     password: str = ""
     sender: str = "Notifications <notifications@example.com>"
     message_id_domain: str = "example.com"
-    in_flight_max: int = 50
+    in_flight_max: OneOrMore = 50
     """Also the most connections; each carries one message at a time."""
-    messages_per_connection_max: int = 500
+    messages_per_connection_max: OneOrMore = 500
     dkim_selector: str = ""
     """Signs when set; most relays sign themselves."""
     dkim_domain: str = ""
@@ -206,7 +209,7 @@ class AddressRules(msgspec.Struct, frozen=True):
     """Where a URL that a customer gave may lead. The defaults are right for the internet."""
 
     schemes: tuple[str, ...] = ("https",)
-    ports: tuple[int, ...] = (443, 8443)
+    ports: tuple[FarPort, ...] = (443, 8443)
     allow_networks: tuple[str, ...] = ()
     """Exceptions, CIDR: only for tests and closed networks."""
 
@@ -215,7 +218,7 @@ class WebPushSettings(ProviderSettings, frozen=True, kw_only=True, tag="webpush"
     """Web Push to any browser vendor's push service."""
 
     name: str = "webpush"
-    private_key_pem: str = ""
+    private_key_pem: Needed = ""
     """VAPID key, P-256."""
     subject: str = "mailto:notifications@example.com"
     addresses: AddressRules = AddressRules()
@@ -273,25 +276,25 @@ class DeliverSettings(msgspec.Struct, frozen=True):
     providers: tuple[AnyProvider, ...] = ()
     templates_folder: str = ""
     """Folder of template files; the built-in ones are always there beneath them."""
-    partitions: int = 16
+    partitions: OneOrMore = 16
     """Partitions of every topic: a worker's share of a quota is what it owns of them."""
-    in_flight_max: int = 128
+    in_flight_max: OneOrMore = 128
     """Of one topic and partition: how many records sending may run ahead of durable answers.
     Also the most that can be ambiguous after a kill."""
     ahead_slack: int = 16
     """Of one topic and partition: records that may be sent before a position has named them. 0
     lets no unsent record be taken for a doubtful one after a crash, and costs a commit for each
     record that comes alone."""
-    waiting_max: int = 400
+    waiting_max: OneOrMore = 400
     """Of one topic and partition: records taken and not yet passed by the position. Bounds memory
     (14 topics for each owned partition, about 2 KB a record)."""
-    take_records_max: int = 500
-    take_ms_max: int = 100
-    commit_interval_ms: int = 200
+    take_records_max: OneOrMore = 500
+    take_ms_max: OneOrMore = 100
+    commit_interval_ms: OneOrMore = 200
     """Positions are committed at least so often while they move ..."""
     commit_interval_ms_min: int = 5
     """... and, when a send waits for it, at most so often."""
-    lease_ms: int = 4_000
+    lease_ms: OneOrMore = 4_000
     """A worker that has not confirmed its ownership for so long confirms it before it sends.
     Must be below the group's session timeout."""
     stop_ms_max: int = 15_000

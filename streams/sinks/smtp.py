@@ -125,3 +125,11 @@ class Smtp:
             self._dkim_key, canonicalize=(b"relaxed", b"relaxed"), include_headers=present,
         )  # fmt: skip
         return bytes(signature) + content
+
+
+def check_dkim_key(pem: str) -> None:
+    """Raises ``ValueError`` for a key that no mail could be signed with."""
+    try:
+        dkim.sign(b"From: a@example.com\r\n\r\n", b"s", b"example.com", pem.encode())
+    except Exception as error:  # dkim has a dozen kinds, of no common base
+        raise ValueError("it is no RSA key in PEM") from error

@@ -17,6 +17,38 @@ def run(*arguments: str | Path) -> Result:
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
+WRONG_IN_USE = """
+[api]
+keys_file = "KEYS"
+[providers.apns]
+team_id = "t"
+key_id = "k"
+private_key_pem = "no key"
+[providers.webhook]
+secrets = ["short"]
+[categories.message]
+"""
+
+
+def test_what_the_start_of_any_role_refuses_is_told_at_once(tmp_path: Path) -> None:
+    (tmp_path / "keys.json").write_text("{")
+    path = tmp_path / "mine.toml"
+    path.write_text(WRONG_IN_USE.replace("KEYS", str(tmp_path / "keys.json")))
+    result = run("config", "check", "--config", path)
+    assert result.exit_code == 1
+    for key in ("providers.apns.private_key_pem", "providers.webhook.secrets", "keys.json"):
+        assert key in result.output
+    assert "Traceback" not in result.output
+
+
+def test_deliver_does_not_start_with_a_provider_that_cannot_be_built(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(WRONG_IN_USE.replace("KEYS", str(tmp_path / "none.json")))
+    result = run("worker", "deliver", "--config", path, "--bootstrap", NO_KAFKA)
+    assert result.exit_code == 1
+    assert "providers.apns.private_key_pem cannot be used" in result.output
+
+
 @pytest.mark.parametrize("role", ["decide", "deliver", "ledger"])
 def test_a_port_that_is_taken_is_named_with_its_key(tmp_path: Path, role: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:

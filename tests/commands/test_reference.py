@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from streams import settings
-from streams.commands.reference import render, sections
-from streams.configuration.shape import keys
+from streams.commands.reference import Section, render, sections
+from streams.configuration.shape import keys, table_under
 
-PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "configuration.md"
 
 
 def rows_under(heading: str) -> set[str]:
@@ -40,7 +41,30 @@ def test_every_section_and_provider_has_a_heading() -> None:
 
 def test_defaults_are_written_as_one_would_write_them() -> None:
     text = render()
+    assert "| `web_port` | a number, 0 to 65535 | `6066` |" in text
+    assert "| `auth_token` | a text | (required) |" in text
+    assert "| `decide_urls` | a list of URLs | empty |" in text
     assert '| `delay` | a duration | `"5s"` |' in text
     assert '| `dedupe_horizon` | a duration | `"1d"` |' in text
-    assert "| `quota_per_second` | a number, or `false` | none |" in text
+    assert "| `quota_per_second` | a number, more than 0, or `false` | none |" in text
     assert "| `mandatory` | `true`, `false` | `false` | Cannot be opted out of" in text
+
+
+def test_what_a_key_may_use_is_there_with_both_defaults() -> None:
+    assert rows_under("[api.key_limits], [api.public_limits]") == {
+        "requests_per_second", "events_per_second", "burst_seconds", "concurrency_max"
+    }  # fmt: skip
+    assert "`requests_per_second = 200.0`" in render()
+
+
+def tables_within(section: Section) -> set[str]:
+    """Keys that say "see below"."""
+    return {name for name, key in keys(section.struct).items()
+            if key.field not in section.left_out and table_under(key.annotation)}  # fmt: skip
+
+
+def test_every_table_that_is_said_to_be_below_is_below() -> None:
+    headings = " ".join(section.heading for section in sections())
+    for section in sections():
+        for name in tables_within(section):
+            assert f".{name}]" in headings, (section.heading, name)

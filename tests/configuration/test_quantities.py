@@ -8,7 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.configuration.quantities import UNITS_MS, duration_ms, size_bytes
+from streams.configuration.quantities import (
+    UNITS_MS,
+    duration_ms,
+    duration_text,
+    size_bytes,
+    web_url,
+)
 
 
 @pytest.mark.parametrize(
@@ -58,3 +64,27 @@ def test_sizes(text: Any, expected: int) -> None:
 def test_what_is_no_size(text: Any) -> None:
     with pytest.raises(ValueError, match="expected a size"):
         size_bytes(text)
+
+
+@given(st.integers(0, 10**12))
+def test_a_duration_is_written_in_one_unit_and_read_back(ms: int) -> None:
+    assert duration_ms(duration_text(ms)) == ms
+
+
+def test_durations_are_written_in_their_largest_unit() -> None:
+    assert [duration_text(ms) for ms in (30_000, 90_000, 1_500, 86_400_000)] == [
+        "30s", "90s", "1500ms", "1d"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ["", "http://a", "https://b.c:8081/x?y", "http://[::1]:6066"])
+def test_urls_of_servers(text: str) -> None:
+    assert web_url(text) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["a", "a:8081", "ftp://a", "https://", "http://:80", "http://a:99999", "http://a b"]
+)
+def test_what_is_no_url(text: str) -> None:
+    with pytest.raises(ValueError, match="expected a URL"):
+        web_url(text)

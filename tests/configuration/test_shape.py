@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -11,6 +13,7 @@ from pydantic import ValidationError
 from streams.configuration.shape import key_of, keys, model_of, struct_of, table_of
 from streams.core.policy import Category, DigestRule, LimitRule, RetryRule
 from streams.engine.settings import EngineSettings
+from streams.ranges import OneOrMore, Port
 from streams.settings import OWN_SECTIONS, PROVIDERS
 from streams.sinks.settings import FcmSettings
 
@@ -28,6 +31,10 @@ class Outer(msgspec.Struct, frozen=True):
     ratio: float | None = 1.0
     cache_bytes: int = 0
     flag: bool = False
+    count_max: Annotated[int, msgspec.Meta(ge=1, le=9)] = 5
+    limit_ms: OneOrMore | None = None
+    ports: tuple[Port, ...] = ()
+    server_url: str = ""
 
 
 @pytest.mark.parametrize(
@@ -83,6 +90,11 @@ def test_a_table_becomes_its_struct() -> None:
         {"flag": 1},
         {"flag": "yes"},
         {"unknown": 1},
+        {"count_max": 0},
+        {"count_max": 10},
+        {"limit": "0s"},
+        {"ports": [80, 65_536]},
+        {"server_url": "a:80"},
     ],
 )
 def test_nothing_is_guessed(table: dict[str, object]) -> None:
@@ -119,7 +131,7 @@ def test_a_struct_comes_back_from_its_table(category: Category) -> None:
 
 
 def test_none_is_written_as_false_where_it_is_not_the_default() -> None:
-    unlimited = FcmSettings(project_id="p", quota_per_second=None)
+    unlimited = FcmSettings(project_id="p", service_account_json="{}", quota_per_second=None)
     table = {"name": "fcm", **table_of(unlimited)}
     assert table["quota_per_second"] is False
     assert struct_of(FcmSettings, model_of(FcmSettings).model_validate(table)) == unlimited
