@@ -85,7 +85,9 @@ class Category(msgspec.Struct, frozen=True, gc=False):
     escalate_until: tuple[str, ...] = ("seen", "clicked")
     """Receipts (or names of business events) that end an escalation."""
     digest: DigestRule | None = None
+    """How its events are gathered; none: each is told alone."""
     limits: tuple[LimitRule, ...] = ()
+    """Beside those on everything; all must have room."""
     quiet_action: QuietAction = "hold"
     downgrade_to: tuple[Channel, ...] = ("email",)
     """Channels that are quiet enough for quiet hours."""
@@ -104,26 +106,41 @@ class Bounds(msgspec.Struct, frozen=True, gc=False):
     """Every bound of the state of one recipient, by name. Metrics carry the same names."""
 
     event_bytes_max: int = 65_536
+    """An event with more data is a dead letter."""
     id_bytes_max: int = 256
+    """Of ids and keys in an event; with a longer one it is a dead letter."""
     data_fields_max: int = 64
+    """An event with more is a dead letter."""
     seen_per_hour_max: int = 1_000
     """Event ids remembered per recipient and hour; beyond it ``dedupe_overflow`` is reported."""
     held_max: int = 200
+    """Notifications that wait for their time; one more is dropped (``held_overflow``)."""
     digests_max: int = 50
+    """Open digests; at the bound the one that closes first closes at once."""
     retries_max: int = 200
+    """Deliveries that wait for another attempt; one more is given up (``retries_overflow``)."""
     escalations_max: int = 50
+    """Escalations that wait; beyond it a notification does not escalate."""
     destinations_max: int = 20
+    """Addresses; the one that was registered first is forgotten."""
     attempted_max: int = 500
+    """Deliveries whose attempts are remembered; the oldest are forgotten."""
     cancelled_max: int = 100
+    """Cancellations that are remembered; the oldest are forgotten."""
     lookbacks_max: int = 100
+    """Digest keys whose last send is remembered; the oldest is forgotten."""
     suppressions_max: int = 50
+    """Suppressions that are remembered."""
     actors_max: int = 1_000
+    """Distinct actors that a digest counts."""
     future_ms_max: int = 30 * DAY_MS
     """How far ahead ``send_at`` may be."""
     waiting_bytes_max: int = 524_288
     """All that waits for one recipient, together: it is one record of the changelog."""
     preferences_bytes_max: int = 32_768
+    """Larger preferences are a dead letter."""
     destination_bytes_max: int = 4_096
+    """An address with more, attributes included, is a dead letter."""
     collapse_keys_max: int = 100
     """Collapse keys whose newest event is remembered."""
     limit_scopes_max: int = 500
@@ -141,7 +158,7 @@ class Policy(msgspec.Struct, frozen=True, gc=False):
     """Limits on everything: scopes recipient, channel, destination."""
     dedupe_horizon_ms: int = DAY_MS
     delivery_valid_ms: int = 15 * 60_000
-    """T of the design: how stale an opt-out can be between a decision and its send."""
+    """How old a decision may be when it is sent; so also how stale an opt-out can be."""
     release_jitter_ms: int = 10 * 60_000
     """Releases after quiet hours and calendar digests are spread over this much."""
     release_lead_ms: int = 2 * 60_000

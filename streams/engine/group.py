@@ -135,7 +135,7 @@ class GroupThread(driver.AIOKafkaConsumerThread):
             engine = self.app.engine  # type: ignore[attr-defined]
             lost = MembershipLost(
                 f"the group has dropped {engine.settings.worker_name!r}: another worker uses this"
-                " worker_name, or this one stood still for longer than session_timeout_ms"
+                " worker_name, or this one stood still for longer than session_timeout"
             )
             self.parent_loop.call_soon_threadsafe(engine.fail, lost)
         return alive

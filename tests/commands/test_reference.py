@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+
+import pytest
 
 from streams import settings
 from streams.commands.reference import Section, render, sections
@@ -68,3 +71,27 @@ def test_every_table_that_is_said_to_be_below_is_below() -> None:
     for section in sections():
         for name in tables_within(section):
             assert f".{name}]" in headings, (section.heading, name)
+
+
+def test_a_field_of_the_source_is_a_key_on_the_page() -> None:
+    """Operators copy what they read: ``window_ms`` would be refused."""
+    assert not re.findall(r"`\w*_ms(?:_\w+)?`|`None`|milliseconds", render())
+
+
+FOR_OPERATORS = sorted(
+    {
+        *(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "decisions").glob("*.md"),
+        ROOT / "README.md", ROOT / "flowstate.toml", ROOT / "streams" / "engine" / "group.py",
+    } - {ROOT / "docs" / "adding-a-sink.md"}
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("page", FOR_OPERATORS, ids=lambda page: page.name)
+def test_no_page_for_operators_has_the_name_of_a_field_for_a_key(page: Path) -> None:
+    fields = {key.field for section in sections() for key in keys(section.struct).values()
+              if key.field != key.name}  # fmt: skip
+    text = page.read_text(encoding="utf-8")
+    if page.suffix == ".py":  # its messages, not its code
+        text = " ".join(re.findall(r'"[^"]*"', text))
+    named = set(re.findall(r"\w*_ms(?:_\w+)?", text))
+    assert not named & fields
