@@ -82,6 +82,7 @@ FOR_OPERATORS = sorted(
     {
         *(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "decisions").glob("*.md"),
         ROOT / "README.md", ROOT / "flowstate.toml", ROOT / "streams" / "engine" / "group.py",
+        ROOT / "docker-compose.yml", *(ROOT / "deploy" / "kubernetes").glob("*.*"),
     } - {ROOT / "docs" / "adding-a-sink.md"}
 )  # fmt: skip
 

@@ -15,7 +15,6 @@ NAME = re.compile(r"FLOWSTATE_[A-Z][A-Z0-9_]*[A-Z0-9]")
 EXAMPLES = frozenset(
     {
         "FLOWSTATE_SECTION__KEY",  # how documents write one of any name
-        "FLOWSTATE_HASH_KEY",  # of the machine, not of a container: docker-compose.yml
     }
 )
 PLACES = ("streams", "tests", "benchmarks", "deploy", "docs", "examples", "*.*", "Makefile")
