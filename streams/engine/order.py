@@ -8,6 +8,8 @@ while this partition has a place. So critical waits for its own partition's batc
 not for a round of all partitions; and nobody is starved. While urgent events come, a lane with a
 ``rest_share`` leaves them time between its batches, and one with ``batch_ms_max`` makes them short.
 While none come, one with ``backlog_records_max`` makes them as long as an urgent event may wait.
+Behind a full batch urgent events go alone, and what waits comes in the next: a thousand records
+beside them would take longer than the transaction of their own that this costs.
 
 Invariants: what is returned as covered is exactly the records returned, with the transaction
 markers behind them; records that were fetched and not returned yet are not covered by anything.
@@ -233,6 +235,8 @@ class WallOrder:
         self._held = Taken()
         self._is_full = False
         """There was more than the batch that was returned last could take."""
+        self._was_urgent_alone = False
+        """Of the batch that was returned last; never twice, or nothing else would be taken."""
         self._until: dict[str, int] | None = None
         self.caught_up = False
         """Whether the control topics were drained once since the start."""
@@ -270,13 +274,18 @@ class WallOrder:
 
     def _take_events(self) -> Taken:
         taken = Taken()
+        alone = self._is_full and not self._was_urgent_alone
+        self._was_urgent_alone = False
         for lane, place in self._lanes:
             before = len(taken.records)
             more = take_lane(self._context, lane) if place is None else place.take(before)
+            taken.extend(more)
             if more.records and lane.urgent:
                 for turns in self._turns:
                     turns.note_urgent()
-            taken.extend(more)
+                if alone:
+                    self._was_urgent_alone = taken.is_full = True
+                    break
         return taken
 
     # -- turns

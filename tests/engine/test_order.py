@@ -139,10 +139,10 @@ async def test_each_lane_gives_up_to_its_cap_and_bulk_in_turn() -> None:
     ]  # fmt: skip
     await order.batch_done()
     await asyncio.sleep(0)
-    second = await order.take(0)
-    assert names(second) == [
-        "critical2", "critical3", "normal4", "bulk0", "bulk1",
-    ]  # fmt: skip
+    assert names(await order.take(0)) == ["critical2", "critical3"]
+    await order.batch_done()
+    third = await order.take(0)
+    assert names(third) == ["critical4", "normal4", "bulk0", "bulk1"]
 
 
 async def test_the_turn_goes_round() -> None:
@@ -385,13 +385,13 @@ async def test_the_order_takes_more_of_a_backlog_until_something_urgent_comes() 
     for _ in range(40):
         logs.append("normal")
     sizes: list[int] = []
-    for took_s in (0.05, 0.05, 0.05, 0.05):
+    for took_s in (0.05, 0.05, 0.05, 0.05, 0.05):
         if len(sizes) == 3:
             logs.append("critical")
         await order.batch_done(took_s)
         await asyncio.sleep(0)
         sizes.append(len((await order.take(0)).records))
-    assert sizes == [4, 8, 9, 1 + 4]
+    assert sizes == [4, 8, 9, 1, 4], "urgent alone, and then no more than always"
 
 
 async def test_a_lane_leaves_room_for_what_is_before_it_in_the_batch() -> None:
@@ -410,3 +410,34 @@ async def test_a_lane_leaves_room_for_what_is_before_it_in_the_batch() -> None:
     assert names(await order.take(0)) == [
         "normal0", "normal1", "normal2", *(f"bulk{number}" for number in range(7)),
     ]  # fmt: skip
+
+
+async def test_behind_a_full_batch_urgent_events_go_alone_and_then_what_waits() -> None:
+    logs = FakeLogs()
+    order = await caught_up(logs)
+    for _ in range(12):
+        logs.append("normal")
+    logs.append("critical")
+    first = await order.take(0)
+    assert names(first) == ["critical0", "normal0", "normal1", "normal2", "normal3"]
+    await order.batch_done(0.01)
+    for _ in range(3):
+        logs.append("critical")
+    alone = await order.take(0)
+    assert (names(alone), alone.positions) == (["critical1", "critical2"], {"critical": 3})
+    await order.batch_done(0.01)
+    both = await order.take(0)
+    assert names(both) == ["critical3", "normal4", "normal5", "normal6", "normal7"], (
+        "urgent events come all the time: what waits is not passed over twice"
+    )
+
+
+async def test_what_is_not_behind_a_full_batch_shares_its_transaction() -> None:
+    logs = FakeLogs()
+    order = await caught_up(logs)
+    for _ in range(2):
+        logs.append("normal")
+        logs.append("critical")
+        taken = await order.take(0)
+        assert {record.topic for record in taken.records} == {"critical", "normal"}
+        await order.batch_done(0.0)
