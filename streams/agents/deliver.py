@@ -50,7 +50,8 @@ class Deliverer:
         self.clients = LogClients()
         self.metrics = DeliverMetrics(self.dispatcher, None if pages is None else pages.answered)
         if pages is not None:
-            pages.show(self.dispatcher, self.kill_switches.stops_provider)
+            switches = self.kill_switches
+            pages.show(self.dispatcher, switches.stops_provider, lambda: switches.active)
         self._owned: set[int] = set()
 
     async def start(self) -> None:

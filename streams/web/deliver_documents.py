@@ -2,7 +2,8 @@
 
 Apart from what fills them, because a compiled module cannot define structs (``deploy/compile.sh``).
 
-Invariant: nothing of a person is in them: names of the configuration, reasons, numbers.
+Invariant: nothing of a person is in them: names of the configuration and of campaigns, reasons,
+numbers.
 """
 
 from __future__ import annotations
@@ -75,3 +76,8 @@ class DeliverStatus(msgspec.Struct, frozen=True, kw_only=True):
     day: Window
     minutes: list[Minute]
     """The last hour, minute by minute."""
+    kill_switches: list[str] = []
+    """Scopes of the kill switches that are on, of every sort, in order; not all if there are very
+    many."""
+    kill_switch_count: int = 0
+    """How many are on."""

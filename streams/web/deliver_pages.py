@@ -3,7 +3,8 @@
 ``GET /v1/deliver/providers`` (``DeliverStatus``), for the pages of the ledger workers. In memory,
 since this worker began; a worker that was started again begins anew and says since when.
 
-Invariant: nothing of a person is in it: names of the configuration, reasons, numbers.
+Invariant: nothing of a person is in it: names of the configuration and of campaigns, reasons,
+numbers.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from streams.web.rolling import Rolling
 
 PATH = "/v1/deliver/providers"
 RATE_MINUTES = 1
+SWITCHES_SHOWN_MAX = 200
+"""Kill switches that are named; that there are more is said by their number."""
 
 
 class Providers(Protocol):
@@ -51,10 +54,16 @@ class DeliverPages:
         self._rolling = Rolling()
         self._providers: Providers | None = None
         self._is_killed: Callable[[str], bool] = lambda name: False
+        self._switches: Callable[[], frozenset[str]] = frozenset
 
-    def show(self, providers: Providers, is_killed: Callable[[str], bool]) -> None:
-        """Says whose state is shown."""
-        self._providers, self._is_killed = providers, is_killed
+    def show(
+        self,
+        providers: Providers,
+        is_killed: Callable[[str], bool],
+        switches: Callable[[], frozenset[str]] = frozenset,
+    ) -> None:
+        """Says whose state is shown; ``switches``: scopes of the kill switches that are on."""
+        self._providers, self._is_killed, self._switches = providers, is_killed, switches
 
     def answered(self, delivery: Delivery, answer: Answer, now_ms: int) -> None:
         """Remembers one answer."""
@@ -86,7 +95,7 @@ class DeliverPages:
     def status(self) -> DeliverStatus:
         """As of now."""
         now_ms = self._now_ms()
-        rolling = self._rolling
+        rolling, switches = self._rolling, self._switches()
         return DeliverStatus(
             since_ms=self._since_ms,
             now_ms=now_ms,
@@ -97,6 +106,8 @@ class DeliverPages:
             hour=rolling.window(now_ms, 60),
             day=rolling.window(now_ms, 24 * 60),
             minutes=rolling.minutes(now_ms, 60),
+            kill_switches=sorted(switches)[:SWITCHES_SHOWN_MAX],
+            kill_switch_count=len(switches),
         )
 
     def _status(self, provider: Any) -> ProviderStatus:

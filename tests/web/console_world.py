@@ -170,7 +170,10 @@ class ConsoleWorld:
         )
         self.owners = dict.fromkeys(range(PARTITIONS), self.url)
         self.deliver = DeliverPages("s" * 32, is_stream=False)
-        self.deliver.show(self.providers, lambda name: False)
+        self.killed: frozenset[str] = frozenset()
+        self.deliver.show(
+            self.providers, lambda name: f"provider:{name}" in self.killed, lambda: self.killed
+        )
         self._servers: list[TestServer] = []
         self._offset = 0
 

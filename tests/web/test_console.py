@@ -6,6 +6,7 @@ import csv
 import io
 import re
 from collections.abc import AsyncIterator
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -299,6 +300,35 @@ async def test_a_provider_that_goes_down_is_on_both_pages(
     assert providers["smtp"]["breaker"] == "closed"
     _, html = await browser.get("/overview")
     assert "breaker open on 1 of 1 workers" in re.sub(r"<[^>]+>", "", html)
+    assert "kill switch" not in html
+
+
+async def test_every_kill_switch_that_is_on_is_on_the_overview(
+    world: ConsoleWorld, session: aiohttp.ClientSession
+) -> None:
+    scopes = ["all", "campaign:<spring>", "category:message", "kind:sms", "provider:apns"]
+    world.killed = frozenset(scopes)
+    world.break_provider("apns")
+    async with session.get(world.url + "/overview.json") as answer:
+        now = (await answer.json())["now"]
+    assert (now["kill_switches"], now["kill_switch_count"]) == (scopes, 5)
+    _, html = await Browser(session, world.url).get("/overview")
+    text = unescape(re.sub(r"<[^>]+>", "", html))
+    for scope in scopes[:-1]:
+        assert f"The kill switch {scope} is on: what it stops is dropped" in text
+    assert "The kill switch provider:apns is on: what would go there waits" in text
+    assert "breaker open on" not in text, "its switch is what counts"
+    async with session.get(world.url + "/openapi.json") as answer:
+        assert "kill_switch_count" in await answer.text()
+
+
+async def test_very_many_kill_switches_are_named_in_part_and_counted(
+    world: ConsoleWorld, session: aiohttp.ClientSession
+) -> None:
+    world.killed = frozenset(f"campaign:{number:03}" for number in range(300))
+    _, html = await Browser(session, world.url).get("/overview")
+    assert ("campaign:199" in html, "campaign:200" in html) == (True, False)
+    assert "300 kill switches are on in all" in html
 
 
 async def test_live_parts_come_as_events_when_something_changes(

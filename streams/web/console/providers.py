@@ -73,6 +73,10 @@ class ProvidersDocument(msgspec.Struct, frozen=True, kw_only=True):
     since_ms: int | None
     """Since when the workers remember; ``None`` when none answers."""
     silent_workers: list[str]
+    kill_switches: list[str]
+    """Scopes of the kill switches that are on by any worker's word, of every sort, in order."""
+    kill_switch_count: int
+    """How many are on: more than are named, if there are very many."""
     providers: list[ProviderDocument]
     latencies: list[LatencyDocument]
     """Over the last hour, by priority."""
@@ -119,12 +123,16 @@ def document_of(fleet: FleetStatus) -> ProvidersDocument:
     for one in said:
         for provider in one.providers:
             by_name.setdefault(provider.name, []).append(provider)
+    switches = {scope for one in said for scope in one.kill_switches}
+    switches |= {f"provider:{p.name}" for one in said for p in one.providers if p.is_killed}
     last = fleet.at_ms // MINUTE_MS
     times_ms = [(last - CHART_MINUTES + 1 + n) * MINUTE_MS for n in range(CHART_MINUTES)]
     return ProvidersDocument(
         at_ms=fleet.at_ms,
         since_ms=min((one.since_ms for one in said), default=None),
         silent_workers=[worker.url for worker in workers if worker.deliver is None],
+        kill_switches=sorted(switches),
+        kill_switch_count=max([len(switches), *(one.kill_switch_count for one in said)]),
         providers=[_provider(name, its, said) for name, its in sorted(by_name.items())],
         latencies=_latencies([one.hour for one in said]),
         latencies_day=_latencies([one.day for one in said]),
