@@ -301,8 +301,8 @@ def config_reference(**options: Any) -> None:
 def publish(**options: Any) -> None:
     """Publish JSON lines from FILE (- is standard input) to TOPIC, as Avro.
 
-    Lines that are not valid are reported by number and not sent. Done means that Kafka has
-    acknowledged. Times that are required and left out are now.
+    Lines that are not valid, by their schema or by the catalogue, are reported by number and not
+    sent. Done means that Kafka has acknowledged. Times that are required and left out are now.
 
     \b
     Example:

@@ -150,6 +150,22 @@ def test_publish_checks_lines_by_number_and_sends_nothing(tmp_path: Path) -> Non
     assert "1 records right" in result.output
 
 
+@pytest.mark.parametrize(
+    ("topic", "record", "says"),
+    [
+        ("events.normal", {**ANN, "category": "nope"}, "The catalogue has no category nope"),
+        ("kill-switch", {"scope": "categry:message", "active": True}, "did you mean"),
+    ],
+)
+def test_publish_asks_what_the_record_will_meet_later(
+    topic: str, record: dict[str, object], says: str
+) -> None:
+    result = run("publish", topic, "-", "--check", text=json.dumps(record))
+    assert result.exit_code == 1
+    assert "line 1: " in result.output
+    assert says in result.output
+
+
 def test_an_unknown_topic_is_named_with_those_there_are() -> None:
     result = run("publish", "events.urgent", "-", text="{}")
     assert result.exit_code == 1

@@ -1,9 +1,10 @@
 """``flowstate publish``: JSON lines in, Avro records out, acknowledged by all replicas.
 
-Every line is one record of the topic's type. A line that is not valid is reported by its number
-and not sent; the others are sent, in order, by an idempotent producer that waits for every
-acknowledgement. What is sent twice (because a file was mended and published again) is recognised
-by its event id and changes nothing.
+Every line is one record of the topic's type. A line that is not valid, by its schema or by the
+rules that it will meet later (``record_check.py``), is reported by its number and not sent; the
+others are sent, in order, by an idempotent producer that waits for every acknowledgement. What is
+sent twice (because a file was mended and published again) is recognised by its event id and
+changes nothing.
 
 The partition is computed as Java's producer does it (murmur2 of the key), so that a record lands
 where the recipient's state is.
@@ -28,6 +29,7 @@ from streams.codec import Codec
 from streams.commands.avro_check import problems_of
 from streams.commands.failures import CommandError
 from streams.commands.kafka import partition_count
+from streams.commands.record_check import Check, nothing_more
 from streams.partitioning import partition_for
 
 IN_FLIGHT_MAX = 1_000
@@ -85,7 +87,9 @@ def arrivals(file: BinaryIO) -> Iterator[list[bytes]]:
         yield [rest]
 
 
-def read_lines(lines: Iterable[bytes], schema: Any, now_ms: int, first: int = 1) -> Iterator[Line]:
+def read_lines(
+    lines: Iterable[bytes], schema: Any, now_ms: int, first: int = 1, check: Check = nothing_more
+) -> Iterator[Line]:
     """Parses and checks JSON lines; blank ones are skipped and keep their number.
 
     A required time (``created_at_ms``...) that is left out is now: who types an event by hand
@@ -108,7 +112,7 @@ def read_lines(lines: Iterable[bytes], schema: Any, now_ms: int, first: int = 1)
             yield Line(number, {}, ['expected an object, as in {"event_id": ...}'])
             continue
         value = {**dict.fromkeys(required_times, now_ms), **value}
-        yield Line(number, value, problems_of(schema, value))
+        yield Line(number, value, problems_of(schema, value) or check(value))
 
 
 def key_of(record_name: str, value: Mapping[str, Any]) -> bytes:
@@ -123,6 +127,7 @@ async def publish(
     say: Say,
     now_ms: int,
     check_only: bool = False,
+    check: Check = nothing_more,
 ) -> PublishReport:
     """Publishes the lines of ``file`` to ``topic``; ``client`` is the aiokafka connection.
 
@@ -134,7 +139,8 @@ async def publish(
     schema = codec.contracts.current[record_name].schema
     report = PublishReport()
     if check_only:
-        for line in read_lines(itertools.chain.from_iterable(arrivals(file)), schema, now_ms):
+        everything = itertools.chain.from_iterable(arrivals(file))
+        for line in read_lines(everything, schema, now_ms, check=check):
             if not _refused(line, report, say):
                 report.accepted += 1
         return report
@@ -148,7 +154,7 @@ async def publish(
         batches, number = arrivals(file), 1
         # A pipe may be slow: waiting for its next line must not hold up what is being sent.
         while (texts := await asyncio.to_thread(next, batches, None)) is not None:
-            for line in read_lines(texts, schema, now_ms, number):
+            for line in read_lines(texts, schema, now_ms, number, check):
                 if _refused(line, report, say):
                     continue
                 key = key_of(record_name, line.value)

@@ -10,11 +10,13 @@ from typing import BinaryIO
 import click
 
 from streams import topics
+from streams.codec import Codec
 from streams.commands import publish as publishing
 from streams.commands import tail as tailing
 from streams.commands.configuration import client_of, settings_of
 from streams.commands.failures import CommandError
 from streams.commands.kafka import kafka_failures
+from streams.commands.record_check import check_of
 from streams.privacy import Pseudonyms
 
 
@@ -24,13 +26,14 @@ def publish(
     """Publishes JSON lines; exit status 1 if any line was not accepted."""
     settings = settings_of(config, bootstrap)
     now_ms = time.time_ns() // 1_000_000
+    rules = check_of(publishing.schema_of(topic), Codec(None), settings, now_ms)
 
     def say(text: str) -> None:
         click.echo(text, err=True)
 
     with kafka_failures(settings.kafka.bootstrap):
         report = asyncio.run(
-            publishing.publish(topic, file, client_of(settings), say, now_ms, check)
+            publishing.publish(topic, file, client_of(settings), say, now_ms, check, rules)
         )
     done = "right" if check else f"acknowledged by {settings.kafka.bootstrap}"
     click.echo(f"{report.accepted:,} records {done}")
