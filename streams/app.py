@@ -20,6 +20,7 @@ from streams.agents.deliver import deliver_role
 from streams.agents.ledger import ledger_role
 from streams.api import keys
 from streams.codec import Codec
+from streams.configuration.coverage import uncovered
 from streams.configuration.reload import CatalogueReload
 from streams.core.policy import Policy
 from streams.engine.faust_app import EngineApp
@@ -50,6 +51,8 @@ def role_of(name: str, settings: Settings) -> RoleSpec:
         role = decide_role(settings.engine, logic, (catalogue,), catalogue.on_app)
         return with_pages(role, pages, settings.engine)
     if name == "deliver":
+        for warning in uncovered(settings.policy, settings.deliver.providers):
+            log.warning("%s", warning)
         engine = settings.engine
         providers = DeliverPages(settings.api.internal_secret, engine.clock == "stream")
         spec = deliver_role(settings.deliver, codec, pages=providers)

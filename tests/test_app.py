@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from streams.api import keys
-from streams.app import loopback_without_keys
+from streams.app import loopback_without_keys, role_of
 from streams.settings import Settings, load
 
 
@@ -56,3 +56,13 @@ def test_keys_that_cannot_be_read_open_nothing(tmp_path: Path) -> None:
     (tmp_path / "keys.json").write_text("{")
     with pytest.raises(keys.KeysUnreadable):
         loopback_without_keys(settings)
+
+
+def test_deliver_says_at_its_start_for_which_channels_it_has_no_provider(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = settings_of(tmp_path, "127.0.0.1")
+    with caplog.at_level(logging.WARNING):
+        role_of("deliver", settings)
+    (said,) = caplog.messages
+    assert said.startswith("no provider is configured for push")

@@ -110,6 +110,7 @@ def test_the_shipped_configuration_is_right() -> None:
     result = run("config", "check")
     assert result.exit_code == 0, result.output
     assert "is right" in result.output
+    assert "warning: no provider is configured for push" in result.output
 
 
 def test_every_mistake_of_a_configuration_is_told(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from streams.commands.configuration import (
 )
 from streams.commands.failures import CommandError
 from streams.commands.kafka import kafka_failures
+from streams.configuration.coverage import uncovered
 from streams.engine.topics_admin import TopicsWrong, check_topics, create_topics
 from streams.settings import Settings
 
@@ -118,7 +119,8 @@ def topics_check(config: Path | None, bootstrap: str | None) -> None:
 def config_check(config: Path | None, bootstrap: str | None) -> None:
     """Says everything that is wrong with the configuration; exit status 1 if anything is.
 
-    What the start of any role refuses is found here, without a connection to anything.
+    What the start of any role refuses is found here, without a connection to anything. A channel
+    without a provider is a warning: the catalogue may be ahead of its providers.
     """
     settings = settings_of(config, bootstrap)
     found = []
@@ -135,3 +137,5 @@ def config_check(config: Path | None, bootstrap: str | None) -> None:
         f" {settings.kafka.partitions} partitions, {len(settings.deliver.providers)} providers,"
         f" policy {settings.policy.version} with the categories {names}"
     )
+    for warning in uncovered(settings.policy, settings.deliver.providers):
+        click.echo(f"warning: {warning}", err=True)

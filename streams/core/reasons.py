@@ -93,6 +93,7 @@ _TABLE = (
     Reason("attempts_exhausted", "retry", "{attempts} attempts failed ({answer})."),
     Reason("stale_exhausted", "retry", "It came too late at its sink {times} times."),
     Reason("rejected", "retry", "The provider refused it ({answer})."),
+    Reason("no_provider", "retry", "No provider is configured for {kind}."),
     Reason("replaced", "retry", "A newer message with the same collapse key took its place."),
     Reason(
         "ambiguous_given_up",

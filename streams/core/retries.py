@@ -51,6 +51,9 @@ def on_feedback(turn: Turn, feedback: Feedback, settle: Settle) -> None:
         resend.send_again(turn, replace(delivery, attempt=1), "redriven", {})
     elif status == "killed":
         resend.conclude_delivery(turn, delivery, "dropped", "killed", {"switch": feedback.reason})
+    elif status == "rejected" and feedback.reason == "no_provider":
+        # Nobody has refused it: it was not asked. Once there is a provider it can be sent.
+        resend.give_up(turn, delivery, "no_provider", {**answer, "kind": delivery.kind})
     elif status == "rejected":
         replaced = feedback.reason == "collapsed"
         resend.conclude_delivery(

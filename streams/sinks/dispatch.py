@@ -83,7 +83,10 @@ class Dispatcher:
                 provider.bucket.set_rate(rate, now_ms)
 
     def reserve(self, delivery: Delivery, now_ms: int) -> Provider | Wait | Rejected:
-        """A provider that takes the delivery now; how long to wait; or that there is none."""
+        """A provider that takes the delivery now; how long to wait; or that there is none.
+
+        With none, the queue goes on: DECIDE keeps the delivery as a dead letter (``no_provider``).
+        """
         candidates = self._candidates(delivery, now_ms)
         if not candidates:
             return Rejected("no_provider", f"none is configured for {delivery.kind}")

@@ -97,10 +97,14 @@ class Life:
         change = DestinationInput("ana", destination, removed, self.now_ms, self.source(), "gone")
         self.decides(change)
 
-    def answers(self, delivery: Delivery, status: Status, retry_after_ms: int | None) -> None:
-        self.decides(
-            Feedback(delivery, status, "answer", retry_after_ms, self.now_ms, self.source())
-        )
+    def answers(
+        self,
+        delivery: Delivery,
+        status: Status,
+        retry_after_ms: int | None,
+        reason: str = "answer",
+    ) -> None:
+        self.decides(Feedback(delivery, status, reason, retry_after_ms, self.now_ms, self.source()))
 
     def redrives(self, delivery: Delivery) -> None:
         raised = replace(delivery, epoch=delivery.epoch + 1, attempt=0)

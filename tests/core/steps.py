@@ -74,7 +74,8 @@ def sleep_through(life: Life, pick: Pick) -> None:
 def answer(life: Life, pick: Pick) -> None:
     if life.deliveries:
         delivery = pick(life.deliveries[-5:])
-        life.answers(delivery, pick(ANSWERS), pick((None, None, 10 * MINUTE)))
+        status, retry_after_ms = pick(ANSWERS), pick((None, None, 10 * MINUTE))
+        life.answers(delivery, status, retry_after_ms, pick(("answer", "answer", "no_provider")))
 
 
 def redrive(life: Life, pick: Pick) -> None:

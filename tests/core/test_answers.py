@@ -76,6 +76,12 @@ def test_an_answer_to_one_delivery_leaves_the_retries_of_the_others() -> None:
             "dropped rejected",
             {"answer": "no such user", "attempt": "1"},
         ),
+        (
+            "rejected",
+            "no_provider",
+            "dead_lettered no_provider",
+            {"answer": "no_provider", "attempt": "1", "kind": "fcm"},
+        ),
         ("killed", "all", "dropped killed", {"switch": "all"}),
         ("stale", "late", "delivering decided_again", {"answer": "late", "attempt": "1"}),
         ("redrive", "late", "delivering redriven", {}),

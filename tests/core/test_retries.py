@@ -91,6 +91,23 @@ def test_attempts_run_out_into_a_dead_letter_that_can_be_redriven() -> None:
     assert ana.verdicts[-1] == "retrying retry_scheduled"
 
 
+def test_what_no_provider_could_be_asked_for_is_kept_and_can_be_redriven() -> None:
+    ana = sent_one()
+    for _ in range(2):
+        ana.answers(ana.deliveries[0], "rejected", "no_provider")
+    assert [verdict for verdict in ana.verdicts if "no_provider" in verdict] == [
+        "dead_lettered no_provider"
+    ]
+    letters = [letter for decision in ana.decisions for letter in decision.dead_letters]
+    (letter,) = letters
+    assert (letter.reason, letter.delivery) == ("no_provider", ana.deliveries[0])
+    ana.answers(replace(ana.deliveries[0], epoch=1, attempt=0), "redrive")
+    assert ana.verdicts[-1] == "delivering redriven"
+    assert (ana.deliveries[-1].epoch, ana.deliveries[-1].attempt) == (1, 1)
+    ana.answers(ana.deliveries[-1], "rejected", "no_provider")
+    assert ana.verdicts[-1] == "dead_lettered no_provider", "still none: kept once more"
+
+
 @pytest.mark.parametrize(
     "status", ["retry", "rejected", "unregistered", "ambiguous", "stale", "killed"]
 )

@@ -52,6 +52,8 @@ class Answers(Events):
             self.send_again(delivery, subject, 1, delivery.epoch, "redriven")
         elif status == "killed":
             self.tell(subject, "dropped", "killed")
+        elif status == "rejected" and feedback.reason == "no_provider":
+            self.tell(subject, "dead_lettered", "no_provider")
         elif status == "rejected":
             self.tell(subject, "dropped", "rejected")
 
