@@ -426,7 +426,8 @@ def redrive(**options: Any) -> None:
     """Try again what ended as a dead letter, once its cause is mended.
 
     Deliveries keep their ids and get a new epoch, and every rule is checked again; records that
-    could not be read go back to their topic. Doing it twice changes nothing more.
+    could not be read go back to their topic. Doing it twice changes nothing more. Exit 1 when no
+    dead letter has the reason; those there are, are listed.
 
     \b
     Example:

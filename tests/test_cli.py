@@ -218,5 +218,8 @@ def test_topics_records_and_books_on_a_real_cluster(own_broker: str, tmp_path: P
     assert nobody.output == ""
 
     assert "nothing to try again" in run("redrive", *there).output
+    mistyped = run("redrive", "--reason", "unknown_shema", *there)
+    assert mistyped.exit_code == 1
+    assert 'did you mean "unknown_schema"?' in mistyped.output
     books = run("reconcile", *there)
     assert "300" in books.output

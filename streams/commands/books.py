@@ -125,11 +125,13 @@ def redrive(
     config: Path | None,
     bootstrap: str | None,
 ) -> None:
-    """Says what can be tried again, and with ``--yes`` does it."""
+    """Says what can be tried again, and with ``--yes`` does it; exit 1 for a reason of none."""
     settings = settings_of(config, bootstrap)
     client = client_of(settings)
     with kafka_failures(settings.kafka.bootstrap):
         plan = asyncio.run(redriving.plan_redrive(client, reason, recipient))
+        if reason is not None and reason not in plan.seen:
+            raise redriving.no_such_reason(reason, plan.seen)
         for code, count in plan.reasons.most_common():
             click.echo(f"{count:>8,}  {code}")
         if plan.passed_over:

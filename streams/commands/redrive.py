@@ -17,7 +17,10 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from streams import topics
 from streams.codec import Codec, DecodeError
+from streams.commands.failures import CommandError
 from streams.commands.kafka import partition_count
+from streams.configuration.problems import did_you_mean
+from streams.dead_letters import CAUSES
 from streams.redrive import Again, again_of, delivery_of, send_again
 
 POLL_MS = 500
@@ -31,6 +34,8 @@ class RedrivePlan(msgspec.Struct):
     """Reason -> dead letters that can be tried again."""
     passed_over: int
     """Dead letters that match and have no way back: an older one of a delivery, or unreadable."""
+    seen: Counter[str]
+    """Reason -> all dead letters that can be read, of the recipient if one is named."""
 
 
 async def plan_redrive(
@@ -43,16 +48,17 @@ async def plan_redrive(
     codec = Codec(None)
     records: list[Again] = []
     deliveries: dict[str, tuple[int, Again]] = {}
-    passed_over = 0
+    passed_over, seen = 0, Counter[str]()
     async for record in _dead_letters(client, topic):
         try:
             letter = codec.decode("dead_letter", record.value)
         except DecodeError:
             passed_over += 1
             continue
-        if reason is not None and letter["reason"] != reason:
-            continue
         if recipient_id is not None and letter["recipient_id"] != recipient_id:
+            continue
+        seen[letter["reason"]] += 1
+        if reason is not None and letter["reason"] != reason:
             continue
         delivery = delivery_of(letter)
         again = again_of(codec, letter, record.partition, record.offset)
@@ -66,7 +72,17 @@ async def plan_redrive(
             if known is None or known[0] < delivery.epoch:
                 deliveries[delivery.delivery_id] = (delivery.epoch, again)
     every = [*(one for _, one in deliveries.values()), *records]
-    return RedrivePlan(every, Counter(one.reason for one in every), passed_over)
+    return RedrivePlan(every, Counter(one.reason for one in every), passed_over, seen)
+
+
+def no_such_reason(reason: str, seen: Mapping[str, int]) -> CommandError:
+    """Whether it is mistyped, or nothing ended so, is for whoever asked: both list what did."""
+    there = ", ".join(f"{code} ({seen[code]:,})" for code in sorted(seen)) or "none at all"
+    meant = "" if reason in CAUSES else did_you_mean(reason, {*seen, *CAUSES})
+    return CommandError(
+        f"no dead letter has the reason {reason!r}{meant}",
+        f"There are: {there}. What each code means is in docs/reasons.md, under Dead letters.",
+    )
 
 
 async def redrive(plan: RedrivePlan, client: Mapping[str, Any]) -> int:

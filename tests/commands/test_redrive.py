@@ -10,7 +10,7 @@ from aiokafka import AIOKafkaProducer
 
 from streams import topics
 from streams.codec import Codec
-from streams.commands.redrive import RedrivePlan, plan_redrive
+from streams.commands.redrive import RedrivePlan, no_such_reason, plan_redrive
 from streams.core.model import Delivery, DigestItem, Source, struct_to_dict
 from tests.conftest import KafkaTopics, RunningBroker
 
@@ -92,3 +92,15 @@ async def test_only_what_was_asked_for(letters: DeadLetters) -> None:
     assert (await letters.plan(reason="unknown_schema")).reasons == {"unknown_schema": 1}
     assert (await letters.plan(recipient_id="ann")).reasons == {"attempts_exhausted": 1}
     assert not (await letters.plan(recipient_id="bob")).reasons
+    every = {"bad_magic": 1, "unknown_schema": 1, "attempts_exhausted": 1}
+    assert (await letters.plan(reason="nothing_so")).seen == every
+    assert (await letters.plan(reason="x", recipient_id="ann")).seen == {"attempts_exhausted": 1}
+
+
+def test_a_reason_that_none_has_is_told_with_those_there_are() -> None:
+    said = str(no_such_reason("atempts_exhausted", {"bad_magic": 3, "attempts_exhausted": 1_200}))
+    assert "'atempts_exhausted'; did you mean \"attempts_exhausted\"?" in said
+    assert "There are: attempts_exhausted (1,200), bad_magic (3)." in said
+    known = str(no_such_reason("no_provider", {}))
+    assert "did you mean" not in known
+    assert "There are: none at all." in known

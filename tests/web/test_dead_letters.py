@@ -13,6 +13,7 @@ from aiokafka import AIOKafkaProducer
 
 from streams.codec import Codec
 from streams.core.model import struct_to_dict
+from streams.dead_letters import CAUSES
 from streams.engine.settings import EngineSettings
 from streams.redrive import Again
 from streams.web.console import redriving
@@ -131,6 +132,7 @@ async def test_letters_are_filtered_and_shown_as_what_they_are(world: ConsoleWor
         (one,) = page["letters"]
         assert (one["kind"], one["recipient_id"], one["can_redrive"]) == ("delivery", "ann", True)
         assert one["decoded"]["address"] == DELIVERY.address
+        assert one["sentence"] == CAUSES["attempts_exhausted"].meaning
         async with session.get("/dead-letters.json?recipient=nobody") as answer:
             page = await answer.json()
         assert (page["letters"], page["scanned"], page["cursor"]) == ([], 3, None)

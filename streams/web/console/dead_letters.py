@@ -18,7 +18,7 @@ from streams import topics
 from streams.api.problems import refuse
 from streams.api.routes import Parameter
 from streams.codec import Codec, DecodeError
-from streams.core.reasons import REASONS
+from streams.dead_letters import CAUSES
 from streams.redrive import again_of
 from streams.web.console.asking import Asking
 from streams.web.console.dead_letter_log import DeadLetterLog, Letter
@@ -147,14 +147,14 @@ class DeadLetterPages:
         except DecodeError as error:
             return _unreadable(one, error, self._settings.value_bytes_max)
         value = letter["value"] or b""
-        known = REASONS.get(letter["reason"])
+        known = CAUSES.get(letter["reason"])
         decoded = letter["delivery"] or self._record(letter)
         is_record = letter["delivery"] is None
         return LetterDocument(
             place=f"{one.partition}/{one.offset}",
             dead_at_ms=letter["dead_at_ms"],
             reason=letter["reason"],
-            sentence="" if known is None or "{" in known.sentence else known.sentence,
+            sentence="" if known is None else known.meaning,
             detail=letter["detail"],
             recipient_id=letter["recipient_id"],
             topic=letter["topic"],
