@@ -132,7 +132,9 @@ def test_a_configuration_that_is_not_there_is_a_sentence(tmp_path: Path) -> None
 def test_keys_are_handed_on_with_their_help_and_their_mistakes(tmp_path: Path) -> None:
     file = ("--file", tmp_path / "keys.json")
     assert "Usage: flowstate keys [OPTIONS] COMMAND" in run("keys", "--help").output
+    assert "Usage: flowstate keys [OPTIONS] COMMAND" in run("keys", "-h").output
     assert "flowstate keys create billing" in run("keys", "create", "--help").output
+    assert "flowstate keys create billing" in run("keys", "create", "-h").output
     assert run("keys", "create", "orders", *file).exit_code == 2
     made = run("keys", "create", "orders", "--scope", "produce", *file)
     assert made.exit_code == 0, made.output

@@ -29,6 +29,14 @@ log = logging.getLogger(__name__)
 
 Scope = Literal["produce", "read", "reveal", "operate"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
+SCOPE_MEANINGS: dict[Scope, str] = {
+    "produce": "send events, cancel them, report receipts",
+    "read": "look at every page, at preferences, addresses and history, and make previews; "
+    "addresses and bodies are masked, raw bytes left out",
+    "reveal": "see addresses and bodies as they are",
+    "operate": "change preferences and addresses, try dead letters again, read the API's metrics",
+}
+"""What each lets somebody do, over the HTTP API and on the pages; docs/web.md says the same."""
 KEYS_MAX = 10_000
 TOKEN_CHARACTERS_MAX = 256
 PREFIX = "fsk"

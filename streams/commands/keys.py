@@ -21,7 +21,10 @@ DAY_MS = 24 * 3_600_000
 FILE = click.Path(path_type=Path, dir_okay=False)
 
 
-@click.group(short_help="Make, list and revoke keys of the HTTP API.")
+@click.group(
+    short_help="Make, list and revoke keys of the HTTP API.",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 def keys() -> None:
     """Make, list and revoke keys of the HTTP API."""
 
@@ -42,8 +45,7 @@ def _options(command: click.decorators.FC) -> click.decorators.FC:
     type=click.Choice(api_keys.SCOPES),
     multiple=True,
     required=True,
-    help="produce: send events, cancel, receipts. read: preferences, history, previews. reveal:"
-    " see addresses unmasked. operate: change preferences and addresses, metrics.",
+    help=" ".join(f"{scope}: {does}." for scope, does in api_keys.SCOPE_MEANINGS.items()),
 )
 @click.option("--days", type=click.IntRange(1, 36_500), help="Stops working after so many days.")
 @_options

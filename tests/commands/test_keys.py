@@ -6,8 +6,20 @@ from pathlib import Path
 
 from click.testing import CliRunner
 
-from streams.api.keys import KeyRing
+from streams.api.keys import SCOPE_MEANINGS, SCOPES, KeyRing
 from streams.commands.keys import keys
+
+PAGE = Path(__file__).parents[2] / "docs" / "web.md"
+
+
+def test_what_a_scope_lets_somebody_do_is_said_the_same_in_the_help_and_on_the_page() -> None:
+    assert tuple(SCOPE_MEANINGS) == SCOPES
+    _, _, after = PAGE.read_text().partition("| scope | lets somebody |\n|---|---|\n")
+    rows = [f"| `{scope}` | {does} |" for scope, does in SCOPE_MEANINGS.items()]
+    assert after.partition("\n\n")[0].splitlines() == rows
+    shown = " ".join(CliRunner().invoke(keys, ["create", "--help"]).output.split())
+    for scope, does in SCOPE_MEANINGS.items():
+        assert f"{scope}: {does}." in shown
 
 
 def test_make_list_and_revoke(tmp_path: Path) -> None:
