@@ -78,7 +78,7 @@ def test_files_that_are_mounted_from_deploy_are_there() -> None:
         for volume in service.get("volumes", [])
         if volume.startswith("./deploy/")
     ]
-    assert len(mounts) == 3
+    assert len(mounts) == 4
     assert all((ROOT / mount).exists() for mount in mounts)
 
 
@@ -115,11 +115,45 @@ def test_a_wheel_can_be_built_from_what_the_recipe_copies(tmp_path: Path) -> Non
     } <= names  # fmt: skip
 
 
+EXPORTED = {
+    name
+    for path in (ROOT / "streams").rglob("*.py")
+    for name in re.findall(r'"(flowstate_\w+)"', path.read_text())
+}
+METRIC = re.compile(r"flowstate_\w+")
+
+
+def known(expressions: list[str]) -> bool:
+    """Whether each metric in them is one that a worker exports."""
+    names = {name for text in expressions for name in METRIC.findall(text)}
+    return bool(names) and {METRIC_SUFFIX.sub("", name) for name in names} <= EXPORTED
+
+
 def test_each_metric_of_the_dashboard_is_one_that_a_worker_exports() -> None:
     dashboard = json.loads((ROOT / "deploy/grafana/dashboards/flowstate.json").read_text())
-    expressions = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
-    shown = {name for text in expressions for name in re.findall(r"flowstate_\w+", text)}
-    source = "".join(path.read_text() for path in (ROOT / "streams").rglob("metrics.py"))
-    exported = set(re.findall(r'"(flowstate_\w+)"', source))
-    assert shown
-    assert {METRIC_SUFFIX.sub("", name) for name in shown} <= exported
+    assert known([target["expr"] for panel in dashboard["panels"] for target in panel["targets"]])
+
+
+ALERTS = [
+    rule
+    for group in yaml.safe_load((ROOT / "deploy/prometheus/alerts.yml").read_text())["groups"]
+    for rule in group["rules"]
+]
+
+
+def test_prometheus_is_given_the_alerts() -> None:
+    prometheus = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())
+    (file,) = prometheus["rule_files"]
+    (mount,) = (
+        v for v in SERVICES["prometheus"]["volumes"] if v.startswith("./deploy") and file in v
+    )
+    assert mount.split(":")[1] == f"/etc/prometheus/{file}"
+
+
+@pytest.mark.parametrize("rule", ALERTS, ids=lambda rule: rule["alert"])
+def test_an_alert_asks_for_metrics_there_are_and_says_what_to_do(rule: dict[str, Any]) -> None:
+    assert known([rule["expr"]]) or 'up{job="flowstate"' in rule["expr"]
+    assert rule["labels"]["severity"] in {"page", "ticket"}
+    page, anchor = rule["annotations"]["runbook"].split("#")
+    headings = re.findall(r"^## (.+)$", (ROOT / page).read_text(), flags=re.MULTILINE)
+    assert anchor in {heading.lower().replace(" ", "-") for heading in headings}
