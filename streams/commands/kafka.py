@@ -23,6 +23,9 @@ from aiokafka.errors import (
 )
 
 from streams.commands.failures import CommandError
+from streams.engine import header_names
+
+header_names.use()
 
 CONNECT_MS_MAX = 10_000
 

@@ -12,12 +12,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from streams import topics
 from streams.codec import Codec
 from streams.partitioning import partition_for
+from tests.raw_names import send_named
 
 PEOPLE = 200
 CATEGORIES = ("message", "security", "payment", "like", "news", "marketing")
@@ -36,6 +37,7 @@ class Load:
         self._producer = AIOKafkaProducer(
             bootstrap_servers=bootstrap, acks="all", enable_idempotence=True, linger_ms=5
         )
+        self._bootstrap = bootstrap
         self._codec = Codec()
         self._partitions = partitions
         self._webhook_url = webhook_url
@@ -74,6 +76,15 @@ class Load:
             self.refused += 1
             return
         self.acknowledged.append((topic, where, stored.offset))
+
+    async def send_under_names(self, topic: str, key: bytes, values: dict[bytes, bytes]) -> None:
+        """Bytes, each with a header of the name that they have here; one that cannot be read too."""
+        producer = AIOKafkaProducer(bootstrap_servers=self._bootstrap, enable_idempotence=False)
+        where = TopicPartition(topic, partition_for(key, self._partitions))
+        async with producer:
+            for name, value in values.items():
+                offset = await send_named(producer, where, key, value, name)
+                self.acknowledged.append((topic, where.partition, offset))
 
     # -- people
 

@@ -67,6 +67,7 @@ async def test_poison(site: Site, verdict: Any) -> None:
             await site.load.send_bytes(
                 topics.EVENTS_NORMAL, event["recipient_id"].encode(), value, event["partition"]
             )
+        named = await under_names(site)
         await site.running_again(time.monotonic())
     evidence = await site.settled()
     finding = await site.judge(evidence)
@@ -88,7 +89,26 @@ async def test_poison(site: Site, verdict: Any) -> None:
     }
     if missing := {event["event_id"] for event in wrong} - decided:
         finding.faults.append(f"{len(missing)} events of a wrong partition are gone")
+    heard = {
+        entry["event_id"]
+        for record in evidence.of((topics.DECISIONS,))
+        for entry in site.codec.decode("decision", record.value)["entries"]
+    }
+    if missing := named - heard:
+        finding.faults.append(f"{len(missing)} events with odd headers were not decided")
     await verdict(finding)
+
+
+async def under_names(site: Site) -> set[str]:
+    """Sends events whose headers have names that no text has; their ids."""
+    ids: set[str] = set()
+    for topic in topics.EVENTS:
+        for name in (b"\xff\xfe", b"", b"traceparent\xc3"):
+            event = site.load.event()
+            ids.add(event["event_id"])
+            value = site.codec.encode("event", event)
+            await site.load.send_under_names(topic, event["recipient_id"].encode(), {name: value})
+    return ids
 
 
 def readable(site: Site, value: bytes) -> list[Any]:
