@@ -78,7 +78,7 @@ class Load:
         self.acknowledged.append((topic, where, stored.offset))
 
     async def send_under_names(self, topic: str, key: bytes, values: dict[bytes, bytes]) -> None:
-        """Bytes, each with a header of the name that they have here; one that cannot be read too."""
+        """Bytes, each with a header of the name that they have; one that cannot be read too."""
         producer = AIOKafkaProducer(bootstrap_servers=self._bootstrap, enable_idempotence=False)
         where = TopicPartition(topic, partition_for(key, self._partitions))
         async with producer:
