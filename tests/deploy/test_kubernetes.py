@@ -40,7 +40,8 @@ def configuration() -> str:
 def test_every_role_has_a_workload() -> None:
     names = {d["metadata"]["name"] for _, d in documents() if d["kind"] in WORKLOADS}
     assert names == {
-        "flowstate-decide", "flowstate-deliver", "flowstate-ledger", "flowstate-topics"
+        "flowstate-api", "flowstate-decide", "flowstate-deliver", "flowstate-ledger",
+        "flowstate-topics",
     }  # fmt: skip
 
 
@@ -85,7 +86,7 @@ def test_a_pod_is_given_longer_to_stop_than_a_worker_takes(tmp_path: Path) -> No
             assert spec["terminationGracePeriodSeconds"] > stop_s
 
 
-@pytest.mark.parametrize("role", ["decide", "deliver", "ledger"])
+@pytest.mark.parametrize("role", ["api", "decide", "deliver", "ledger"])
 def test_only_pods_that_come_back_under_their_names_keep_their_membership(role: str) -> None:
     (workload,) = (
         d for _, d in documents()
