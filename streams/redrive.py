@@ -22,6 +22,7 @@ from aiokafka import AIOKafkaProducer
 from msgspec.structs import replace
 
 from streams import topics
+from streams.agents.burying import CUT
 from streams.codec import Codec
 from streams.core.model import Delivery
 
@@ -49,13 +50,18 @@ def delivery_of(letter: Mapping[str, Any]) -> Delivery | None:
     return msgspec.convert(_positional(letter["delivery"]), Delivery)
 
 
+def was_cut(letter: Mapping[str, Any]) -> bool:
+    """Whether a decoded dead letter has only a part of its record: that is sent to nobody."""
+    return any(header["name"] == CUT for header in letter["headers"])
+
+
 def again_of(codec: Codec, letter: Mapping[str, Any], partition: int, offset: int) -> Again | None:
     """What is sent to try a decoded dead letter again; ``None`` where there is no way back."""
     origin = f"{partition}/{offset}"
     delivery = delivery_of(letter)
     if delivery is not None:
         return _feedback(codec, delivery, partition, origin, letter["reason"])
-    if letter["topic"] not in INPUTS:
+    if letter["topic"] not in INPUTS or was_cut(letter):
         return None
     return Again(
         letter["topic"], letter["partition"], letter["key"], letter["value"], origin,

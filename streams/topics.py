@@ -37,6 +37,11 @@ CONTROL = (
     TICKS,
 )  # fmt: skip
 
+FROM_OUTSIDE = frozenset(
+    (*EVENTS, PREFERENCES, DESTINATIONS, RECEIPTS, CANCELLATIONS, KILL_SWITCH, TICKS)
+)
+"""What people and other services write to: none of it needs large records."""
+
 
 def deliveries(kind: str, critical: bool = False) -> str:
     """Deliveries topic of a kind of destination; the critical lane has a topic of its own."""

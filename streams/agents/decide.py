@@ -19,6 +19,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from streams import tables, topics
+from streams.agents.burying import DETAIL_CHARACTERS_MAX, remains_of, size_of
 from streams.agents.forgetting import Forgetting
 from streams.agents.kill_switches import KillSwitches
 from streams.agents.recipient_work import RecipientWork, load_all, load_one
@@ -44,7 +45,8 @@ from streams.privacy import PrivacySettings
 logger = logging.getLogger(__name__)
 
 RECORD_BYTES_MAX = 262_144
-"""A larger record is dead-lettered unread: nothing that is decided on needs so much."""
+"""A larger record, with its key and headers, is dead-lettered unread: nothing that is decided on
+needs so much, and what is kept or forwarded of it fits wherever it goes."""
 RECIPIENTS_AT_ONCE = 64
 """Read, decided and written before the next are read: their objects, about 2 MB, stay in the
 processor's cache, which those of a batch of 1,000 would not (docs/performance.md)."""
@@ -54,6 +56,9 @@ FORWARDED = "flowstate-forwarded"
 """Header of a record that came in on the wrong partition: ``topic/partition/offset``."""
 EVENT_TOPICS = frozenset(topics.EVENTS)
 CLOCK_TOPICS = frozenset((*topics.EVENTS, topics.TICKS))
+_NO_RECORD: dict[str, Any] = {
+    "topic": "", "offset": -1, "timestamp_ms": -1, "key": None, "value": None, "headers": [],
+}  # fmt: skip
 
 
 class DecideLogic:
@@ -210,14 +215,12 @@ class DecideLogic:
         reader = self._readers.get(record.topic)
         if reader is None:
             return None
+        if self._too_large(record, result):
+            return None
         value = record.value
         if value is None:
             return self._tombstone(record, result)
         source = Source(record.topic, record.partition, record.offset, record.timestamp)
-        if len(value) > RECORD_BYTES_MAX:
-            letter = DeadLetter("event_too_large", f"{len(value)} bytes", source)
-            self._bury(letter, record, record.partition, None, result)
-            return None
         try:
             found = reader(value, source)
             if record.topic == topics.PREFERENCES and record.headers:
@@ -227,6 +230,16 @@ class DecideLogic:
             letter = DeadLetter(error.reason, error.detail, source)
             self._bury(letter, record, record.partition, None, result)
             return None
+
+    def _too_large(self, record: Record, result: Result) -> bool:
+        """Whether nobody reads it because of its size; then it is a dead letter."""
+        size = size_of(record)
+        if size <= RECORD_BYTES_MAX:
+            return False
+        source = Source(record.topic, record.partition, record.offset, record.timestamp)
+        letter = DeadLetter("event_too_large", f"{size} bytes", source)
+        self._bury(letter, record, record.partition, None, result)
+        return True
 
     def _tombstone(self, record: Record, result: Result) -> tuple[str, Input] | None:
         """No value: preferences are reset; anywhere else it means nothing and is a dead letter."""
@@ -297,6 +310,8 @@ class DecideLogic:
 
     def _claim(self, batch: Batch, record: Record, view: StateView, result: Result) -> None:
         """Keeps who owns an address, and takes it from who owned it before."""
+        if self._too_large(record, result):
+            return None
         if record.value is None:
             return self._unclaim(record, view, result)
         source = Source(record.topic, record.partition, record.offset, record.timestamp)
@@ -368,25 +383,19 @@ class DecideLogic:
         result: Result,
     ) -> None:
         """Writes a dead letter with the bytes, place and headers of the record it is about."""
+        about = _NO_RECORD if record is None else remains_of(record, letter.detail)
         value = self.codec.encode_dead_letter(
             {
+                "detail": letter.detail[:DETAIL_CHARACTERS_MAX],
+                **about,
                 "recipient_id": mine.recipient_id if mine else None,
-                "topic": record.topic if record else "",
                 "partition": partition,
-                "offset": record.offset if record else -1,
-                "timestamp_ms": record.timestamp if record else -1,
-                "key": record.key if record else None,
-                "value": record.value if record else None,
-                "headers": [{"name": name, "value": header} for name, header in record.headers]
-                if record
-                else [],
                 "reason": letter.reason,
-                "detail": letter.detail[:1000],
                 "delivery": letter.delivery,
                 "dead_at_ms": record.timestamp if record else (mine.now_ms if mine else 0),
             }
         )
-        key = mine.recipient_id.encode() if mine else (record.key if record else None)
+        key = mine.recipient_id.encode() if mine else about["key"]
         result.outputs.append(Output(topics.DEAD_LETTERS, key, value))
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from streams.agents.burying import remains_of
 from streams.agents.deliver_item import Item
 from streams.agents.deliver_terms import Finished, Names
 from streams.codec import Codec, DecodeError
@@ -56,24 +57,18 @@ class Writer:
 
     def dead(self, record: Record, error: DecodeError, on_durable: OnDurable) -> Finished:
         """A delivery that cannot be read: its bytes are kept, nothing is sent."""
+        about = remains_of(record, error.detail)
         value = self._codec.encode_dead_letter(
             {
+                **about,
                 "recipient_id": None,
-                "topic": record.topic,
-                "partition": record.partition,
-                "offset": record.offset,
-                "timestamp_ms": record.timestamp,
-                "key": record.key,
-                "value": record.value,
-                "headers": [{"name": name, "value": data} for name, data in record.headers],
                 "reason": error.reason,
-                "detail": error.detail,
                 "delivery": None,
                 "dead_at_ms": record.timestamp,
             }
         )
         timestamp_ms = record.timestamp if self._stream else None
-        row = record.key, value, timestamp_ms, NO_HEADERS
+        row = about["key"], value, timestamp_ms, NO_HEADERS
         return Finished([(self._names.dead_letters, row)], None, on_durable)
 
     def _outcome(self, item: Item, answer: Answer, at_ms: int) -> bytes:

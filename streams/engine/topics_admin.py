@@ -18,7 +18,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import NoError, TopicAlreadyExistsError, for_code
 
-from streams.topics import TopicSpec
+from streams.topics import FROM_OUTSIDE, TopicSpec
 
 HOUR_MS = 3_600_000
 COMPACTED_WITHIN_HOURS = 7 * 24
@@ -28,6 +28,8 @@ DELETED_KEPT_HOURS = 72
 ``restore.COPY_AGE_HOURS_MAX`` is begun anew, because it may have missed one."""
 LARGE_RECORD_BYTES = 8 << 20
 """What the engine writes may be larger than what it reads: dead letters hold the original."""
+INPUT_RECORD_BYTES = 1_048_588
+"""Kafka's own default; four times what is read of a record that comes from outside."""
 LEADERS_S_MAX = 30.0
 LEADERS_POLL_S = 0.1
 CHECKED = (
@@ -40,7 +42,12 @@ class TopicsWrong(Exception):  # noqa: N818 (a state, named for what happened)
     """The topics are not as they must be; the message lists every difference."""
 
 
-def config_of(spec: TopicSpec, stream_time: bool, written_by_engine: bool = True) -> dict[str, str]:
+def record_bytes_of(spec: TopicSpec) -> int:
+    """The largest record batch that a spec's topic takes."""
+    return INPUT_RECORD_BYTES if spec.name in FROM_OUTSIDE else LARGE_RECORD_BYTES
+
+
+def config_of(spec: TopicSpec, stream_time: bool) -> dict[str, str]:
     """Topic configuration of a spec.
 
     In stream time records keep their producers' times, which may be years back: nothing expires.
@@ -52,7 +59,7 @@ def config_of(spec: TopicSpec, stream_time: bool, written_by_engine: bool = True
         "cleanup.policy": spec.cleanup,
         "message.timestamp.type": "LogAppendTime" if append_time else "CreateTime",
         "retention.ms": str(retention_ms),
-        "max.message.bytes": str(LARGE_RECORD_BYTES if written_by_engine else 1 << 20),
+        "max.message.bytes": str(record_bytes_of(spec)),
     }
     if spec.cleanup == "compact":
         config["delete.retention.ms"] = str(DELETED_KEPT_HOURS * HOUR_MS)

@@ -9,11 +9,14 @@ from typing import Any
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 
+from streams import topics
 from streams.engine.topics_admin import (
+    INPUT_RECORD_BYTES,
     TopicsWrong,
     check_partition_counts,
     check_topics,
     cluster_id,
+    config_of,
     create_topics,
 )
 from streams.topics import TopicSpec
@@ -34,6 +37,21 @@ async def specs(broker: Any) -> AsyncIterator[list[TopicSpec]]:
     await admin.start()
     await admin.delete_topics([spec.name for spec in made])
     await admin.close()
+
+
+def test_inputs_take_small_records_and_dead_letters_large_ones() -> None:
+    large = {
+        spec.name
+        for spec in topics.SPECS
+        if int(config_of(spec, stream_time=False)["max.message.bytes"]) > INPUT_RECORD_BYTES
+    }
+    assert large.isdisjoint(topics.FROM_OUTSIDE)
+    assert large >= {
+        topics.DEAD_LETTERS,
+        topics.FEEDBACK,
+        topics.STATE_CHANGELOG,
+        *topics.DELIVERIES,
+    }
 
 
 @pytest.mark.parametrize("stream_time", [False, True])

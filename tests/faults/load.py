@@ -17,6 +17,7 @@ from aiokafka.errors import KafkaError
 
 from streams import topics
 from streams.codec import Codec
+from streams.engine.topics_admin import LARGE_RECORD_BYTES
 from streams.partitioning import partition_for
 from tests.raw_names import send_named
 
@@ -35,8 +36,9 @@ class Load:
 
     def __init__(self, bootstrap: str, partitions: int, seed: int, webhook_url: str) -> None:
         self._producer = AIOKafkaProducer(
-            bootstrap_servers=bootstrap, acks="all", enable_idempotence=True, linger_ms=5
-        )
+            bootstrap_servers=bootstrap, acks="all", enable_idempotence=True, linger_ms=5,
+            max_request_size=LARGE_RECORD_BYTES,
+        )  # fmt: skip
         self._bootstrap = bootstrap
         self._codec = Codec()
         self._partitions = partitions
@@ -78,7 +80,7 @@ class Load:
         self.acknowledged.append((topic, where, stored.offset))
 
     async def send_under_names(self, topic: str, key: bytes, values: dict[bytes, bytes]) -> None:
-        """Bytes, each with a header of the name that they have; one that cannot be read too."""
+        """Bytes, each with a header whose name they have here: any bytes."""
         producer = AIOKafkaProducer(bootstrap_servers=self._bootstrap, enable_idempotence=False)
         where = TopicPartition(topic, partition_for(key, self._partitions))
         async with producer:

@@ -9,8 +9,11 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from streams import topics
 from streams.core.state_codec import due_of_moving
+from streams.engine import header_names
 from streams.simulation.evidence import Evidence
 from streams.tables import MOVING
+
+header_names.use()
 
 
 async def everything(bootstrap: str, partitions: int) -> dict[tuple[str, int], list[Any]]:
