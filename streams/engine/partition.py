@@ -152,7 +152,6 @@ class StatefulRunner:
         try:
             if graceful:
                 await self._idle.wait()
-                await self._order.stop()
                 if self._unwritten_since is not None:
                     await self._write(Result(), "idle", self._fence, self._fence.clock_ms)
                 # However long nothing was written, up to now this copy knows of every deletion.
@@ -160,6 +159,8 @@ class StatefulRunner:
                 await self._producer.look_whether_heard()
                 await self._context.worker.offsets.flush(self._context.partition)
         finally:
+            # Turns are the worker's: one that is not given up here nobody ever has again.
+            await self._order.stop()
             self._restorer.leave()
             await self._producer.stop()
             self._store.close()

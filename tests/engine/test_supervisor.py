@@ -108,15 +108,12 @@ async def test_a_start_that_hangs_is_cancelled_when_revoked() -> None:
     assert bench.errors == []
 
 
-async def test_a_stop_that_hangs_is_given_up_in_time_and_ends_the_worker() -> None:
-    """What it leaves behind (a turn, the lock of its database) would keep others from going on."""
+async def test_a_stop_that_hangs_is_given_up_in_time() -> None:
     bench = Bench("stop hangs")
     await bench.supervisor.assigned([0], [])
     await eventually(bench.supervisor.ready)
     await asyncio.wait_for(bench.supervisor.revoked(), 5)
     assert bench.supervisor.seats == {}
-    (error,) = bench.errors
-    assert "engine.revoke_max" in str(error)
 
 
 async def test_being_fenced_while_stopping_is_no_failure() -> None:
