@@ -63,7 +63,8 @@ async def _without_fence(
             " whole state, though the group has worked on it before (was the topic deleted or"
             " trimmed?). Nothing is decided without knowing who opted out. Restore the topic, or"
             ' set on_state_loss = "rebuild" to read preferences and destinations again from'
-            " their beginning, without what was held, counted and seen before"
+            " their beginning, without what was held, counted and seen before, and without"
+            " unsubscribes by link, complaints and bounces older than the topic of receipts"
         )
     log.error(
         "partition %d: state lost; control topics are read from their beginning, events from"
