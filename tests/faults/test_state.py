@@ -14,7 +14,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.admin.records_to_delete import RecordsToDelete
 
 from streams import topics
-from streams.engine.topics_admin import create_topics
+from streams.engine.topics_admin import config_of, create_topics
 from streams.simulation.replay import Replay
 from streams.tables import FENCE
 from tests.eventually import eventually
@@ -77,15 +77,16 @@ async def empty_changelog(site: Site) -> None:
     admin = AIOKafkaAdminClient(bootstrap_servers=site.broker.bootstrap)
     await admin.start()
     try:
-        both = {"cleanup.policy": "compact,delete", "message.timestamp.type": "CreateTime"}
+        # What is not named goes back to the broker's default, and the start would refuse that.
+        kept = config_of(topics.BY_NAME[changelog], stream_time=False)
+        both = {**kept, "cleanup.policy": "compact,delete"}
         await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, changelog, both)])
         everything = {
             TopicPartition(changelog, number): RecordsToDelete(before_offset=-1)
             for number in range(PARTITIONS)
         }
         await admin.delete_records(everything)
-        only = {**both, "cleanup.policy": "compact"}
-        await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, changelog, only)])
+        await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, changelog, kept)])
     finally:
         await admin.close()
 
