@@ -279,8 +279,9 @@ class DeliverSettings(msgspec.Struct, frozen=True):
     partitions: OneOrMore = 16
     """Partitions of every topic: a worker's share of a quota is what it owns of them."""
     in_flight_max: OneOrMore = 128
-    """Of one topic and partition: how many records sending may run ahead of durable answers.
-    Also the most that can be ambiguous after a kill."""
+    """Of one topic and partition: how many records sending may run ahead of the last durable
+    answer. After a kill so many can be ambiguous beyond it, and those before it that had none yet:
+    requests under way, and what waited behind one of the same recipient (``waiting_max``)."""
     ahead_slack: int = 16
     """Of one topic and partition: records that may be sent before a position has named them. 0
     lets no unsent record be taken for a doubtful one after a crash, and costs a commit for each
