@@ -120,7 +120,7 @@ class DecideLogic:
         entered: dict[str, list[tuple[Record, Input, int]]] = {}
         clock_ms = batch.now_ms
         for record in batch.records:
-            pair = self._decode(record, result)
+            pair = self._decode(record, batch, result)
             if batch.stream_time and record.topic in CLOCK_TOPICS:
                 clock_ms = max(clock_ms, record.timestamp)
             if pair is None:
@@ -210,7 +210,7 @@ class DecideLogic:
 
     # ---------------------------------------------------------------------------------- decoding
 
-    def _decode(self, record: Record, result: Result) -> tuple[str, Input] | None:
+    def _decode(self, record: Record, batch: Batch, result: Result) -> tuple[str, Input] | None:
         """(recipient, input), or ``None`` when there is nothing to decide for a recipient."""
         reader = self._readers.get(record.topic)
         if reader is None:
@@ -224,7 +224,7 @@ class DecideLogic:
         try:
             found = reader(value, source)
             if record.topic == topics.PREFERENCES and record.headers:
-                return found[0], _conditional(found[1], record.headers)
+                return found[0], _conditional(found[1], record, batch)
             return found
         except DecodeError as error:
             letter = DeadLetter(error.reason, error.detail, source)
@@ -405,10 +405,16 @@ def _few(recipients: Sequence[str]) -> Iterator[Sequence[str]]:
         yield recipients[start : start + RECIPIENTS_AT_ONCE]
 
 
-def _conditional(change: Input, headers: Sequence[tuple[str, bytes]]) -> Input:
-    """A change of preferences with the version that its record says it was made from."""
-    made_from = dict(headers).get(IF_MATCH)
+def _conditional(change: Input, record: Record, batch: Batch) -> Input:
+    """A change of preferences with the version that its record says it was made from.
+
+    Not where everything is read again: the topic is compacted, so what it was made from is gone.
+    Refused, it would leave somebody without any choice who has opted out.
+    """
+    made_from = dict(record.headers).get(IF_MATCH)
     if made_from is None or not isinstance(change, PreferenceInput):
+        return change
+    if record.offset < batch.read_again.get(record.topic, 0):
         return change
     return replace(change, replaces=made_from.decode("ascii", "replace").strip('"'))
 

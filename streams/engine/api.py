@@ -66,6 +66,9 @@ class Batch(msgspec.Struct):
     record time seen before this batch; the logic moves it on record by record."""
     records: list[Any]
     stream_time: bool = False
+    read_again: dict[str, int] = {}
+    """Topic -> offset below which its records are from before this state began: it was lost and is
+    rebuilt, or there was none. Most of them were decided before, from a state that nobody has."""
 
 
 class StateView(Protocol):

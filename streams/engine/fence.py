@@ -36,6 +36,15 @@ class Fence(msgspec.Struct, frozen=True, array_like=True):
     whole_from: int = 0
     """A copy of the changelog that began here or before is whole: there was a loss, and the
     operator had the state rebuilt from what was left."""
+    read_again: dict[str, int] = {}
+    """Control topic -> offset below which this batch was given records from before its state began:
+    what they were made from, nobody knows any more (``Batch.read_again``)."""
+
+
+def read_again_after(fence: Fence) -> dict[str, int]:
+    """``read_again`` for the next batch: topics that are not through yet."""
+    positions = fence.positions
+    return {t: below for t, below in fence.read_again.items() if positions.get(t, 0) < below}
 
 
 _encoder = msgspec.msgpack.Encoder()

@@ -30,7 +30,7 @@ from streams.engine.clock import wall_ms
 from streams.engine.context import Context
 from streams.engine.order import Taken, Turns, WallOrder
 from streams.engine.roles import RunnerStatus
-from streams.engine.starting import positions_to_begin
+from streams.engine.starting import where_to_begin
 from streams.engine.stateful import StatefulRole
 from streams.engine.store import Followed, PartitionStore
 from streams.engine.stream_order import StreamOrder
@@ -107,10 +107,13 @@ class StatefulRunner:
         self._fence = fence.Fence(positions={}) if value is None else fence.decode(value)
         self._fenced = self._fence.positions
         lost = self._restorer.since > self._fence.whole_from
-        positions = await positions_to_begin(
+        beginning = await where_to_begin(
             context, self._role, self._fence, value is not None and not lost
         )
-        self._fence = _with_positions(self._fence, positions)
+        positions = beginning.positions
+        self._fence = replace(
+            _with_positions(self._fence, positions), read_again=beginning.read_again
+        )
         if lost:
             # It was to be rebuilt: from now on, and for whoever follows, this is all there is.
             self._fence = replace(self._fence, whole_from=self._restorer.since)
@@ -185,7 +188,11 @@ class StatefulRunner:
         clock_ms = fenced.clock_ms
         if not self._stream_time:
             clock_ms = max(clock_ms, context.now_ms())
-        batch = Batch(context.partition, clock_ms, taken.records, self._stream_time)
+        if fenced.read_again:
+            fenced = replace(fenced, read_again=fence.read_again_after(fenced))
+        batch = Batch(
+            context.partition, clock_ms, taken.records, self._stream_time, fenced.read_again
+        )
         began = time.perf_counter()
         result = await context.worker.step(lambda: self._logic.process(batch, self._store))
         context.metrics.process_seconds.observe(time.perf_counter() - began)
@@ -237,15 +244,14 @@ class StatefulRunner:
     ) -> None:
         """The transaction, then the store, then the offsets."""
         context = self._context
-        self._fence = fence.Fence(
-            positions=fenced.positions,
+        self._fence = replace(
+            fenced,
             clock_ms=max(clock_ms, fenced.clock_ms),
             kind=kind,
             now_ms=now_ms,
             policy_version=result.policy_version or getattr(self._logic, "policy_version", ""),
             batch_number=fenced.batch_number + 1,
             began=self._differently(self._batch_began) if kind == "batch" else {},
-            whole_from=fenced.whole_from,
         )
         changes = [*result.changes.items(), (FENCE, fence.encode(self._fence))]
         began = time.perf_counter()
@@ -341,12 +347,4 @@ class StatefulRunner:
 
 
 def _with_positions(fenced: fence.Fence, positions: dict[str, int]) -> fence.Fence:
-    return fence.Fence(
-        positions={**fenced.positions, **positions},
-        clock_ms=fenced.clock_ms,
-        kind=fenced.kind,
-        now_ms=fenced.now_ms,
-        policy_version=fenced.policy_version,
-        batch_number=fenced.batch_number,
-        whole_from=fenced.whole_from,
-    )
+    return replace(fenced, positions={**fenced.positions, **positions})

@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import logging
 
+import msgspec
+
 from streams.engine.context import Context
-from streams.engine.fence import Fence
+from streams.engine.fence import Fence, read_again_after
 from streams.engine.restore import StateLost
 from streams.engine.stateful import StatefulRole
 
@@ -25,10 +27,19 @@ class PositionBeyondEnd(Exception):  # noqa: N818 (a state, named for what happe
     """An input topic ends before what was already decided of it."""
 
 
-async def positions_to_begin(
+class Beginning(msgspec.Struct):
+    """Where a partition goes on."""
+
+    positions: dict[str, int]
+    """Next offset of every input topic."""
+    read_again: dict[str, int]
+    """As ``Fence.read_again``."""
+
+
+async def where_to_begin(
     context: Context, role: StatefulRole, fenced: Fence, whole: bool
-) -> dict[str, int]:
-    """Next offset of every input topic of this partition.
+) -> Beginning:
+    """Next offset of every input topic of this partition, and what is read again.
 
     ``whole``: there is a fence, and with it all of the state that it belongs to.
     """
@@ -48,7 +59,10 @@ async def positions_to_begin(
                 context.partition, wanted[topic], begins[topic] - 1, topic,
             )  # fmt: skip
             wanted[topic] = begins[topic]
-    return wanted
+    if whole:
+        return Beginning(wanted, read_again_after(fenced))
+    control = role.control.topics
+    return Beginning(wanted, {t: ends[t] for t in control if wanted[t] < ends[t]})
 
 
 async def _without_fence(

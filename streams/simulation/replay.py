@@ -115,7 +115,7 @@ class Replay:
             return Result()
         self._logic.use_policy(self._evidence.policies[fenced.policy_version])
         if fenced.kind == "batch":
-            batch = Batch(self._partition, fenced.now_ms, records)
+            batch = Batch(self._partition, fenced.now_ms, records, read_again=fenced.read_again)
             result = self._logic.process(batch, self.copy)
         else:
             due = self.copy.due_until(fenced.now_ms, self._wake_owners_max)

@@ -9,7 +9,7 @@ import pytest
 from aiokafka.structs import ConsumerRecord
 
 from streams import tables, topics
-from streams.agents.decide import FORWARDED, DecideLogic
+from streams.agents.decide import FORWARDED, IF_MATCH, DecideLogic
 from streams.agents.recipient_work import load_activities
 from streams.codec import Codec
 from streams.core import state_codec
@@ -460,6 +460,22 @@ def test_a_tombstone_resets_preferences(logic: DecideLogic, codec: Codec) -> Non
     run(logic, store, record(topics.PREFERENCES, None))
     sent = run(logic, store, record(topics.EVENTS_NORMAL, event(codec, "e2"), 2))
     assert len(outputs(sent, "deliveries.apns")) == 1
+
+
+@pytest.mark.parametrize(("below", "reason"), [(0, "routed"), (9, "routed"), (10, "opted_out")])
+def test_a_choice_that_is_read_again_holds_whatever_it_was_made_from(
+    logic: DecideLogic, codec: Codec, below: int, reason: str
+) -> None:
+    """After a loss. What it was made from was compacted away, and with it the way to compare."""
+    off = codec.encode("preference", {"recipient_id": ME, "default": False})
+    chosen = record(topics.PREFERENCES, off, 9)
+    chosen.headers = ((IF_MATCH, b'"some-older-version"'),)
+    store = Store()
+    batch = Batch(1, T0, [chosen], read_again={topics.PREFERENCES: below})
+    store.apply(logic.process(batch, store))
+    address = record(topics.DESTINATIONS, destination(codec))
+    result = run(logic, store, address, record(topics.EVENTS_NORMAL, event(codec, "e1"), 1))
+    assert entries(codec, result)[-1]["reason"] == reason
 
 
 def test_a_claim_takes_the_address_it_is_about_and_no_newer_one(

@@ -77,6 +77,8 @@ class CountingLogic:
         key = record.key
         if record.topic == self._names.control:
             state[b"p" + key] = changed[b"p" + key] = record.value
+            if record.offset < batch.read_again.get(record.topic, 0):
+                changed[b"again:" + key] = b"yes"
             return
         if state[b"p" + key] == b"out":
             result.outputs.append(Output(self._names.out, key, b"suppressed"))

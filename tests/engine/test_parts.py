@@ -29,7 +29,7 @@ from tests.eventually import eventually
 
 
 def test_a_fence_is_read_back() -> None:
-    written = fence.Fence({"events": 7}, 1_000, "wake", 900, "v1", 3)
+    written = fence.Fence({"events": 7}, 1_000, "wake", 900, "v1", 3, read_again={"control": 9})
     assert fence.decode(fence.encode(written)) == written
 
 

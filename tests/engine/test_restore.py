@@ -227,6 +227,36 @@ async def test_a_lost_state_is_rebuilt_from_the_control_topics_when_asked(bench:
 
 
 @pytest.mark.parametrize("bench", [ONE], indirect=True)
+async def test_the_logic_is_told_what_is_from_before_its_state(bench: Bench) -> None:
+    await bench.send(bench.names.control, 3, value=b"out")
+    first = bench.start()
+    await bench.send(bench.names.normal, 5)
+    await bench.settled(5)
+    await bench.send(bench.names.control, 4, value=b"out")
+    await bench.send(bench.names.normal, 5)
+    await bench.settled(10)
+    assert await first.stop() == 0
+    assert read_again(bench) == 3, "what was there before the first worker"
+    await trim(bench, bench.names.changelog)
+    shutil.rmtree(store_of(bench).folder)
+    second = bench.start(on_state_loss="rebuild")
+    await bench.send(bench.names.normal, 5)
+    await bench.settled(15)
+    await bench.send(bench.names.control, 5, value=b"out")
+    await bench.send(bench.names.normal, 5)
+    await bench.settled(20)
+    assert await second.stop() == 0
+    assert read_again(bench) == 4, "and, after the loss, all that was there by then"
+    pairs, _ = contents(bench)
+    assert fence.decode(pairs[FENCE]).read_again == {}
+
+
+def read_again(bench: Bench) -> int:
+    pairs, _ = contents(bench)
+    return sum(key.startswith(b"again:") for key in pairs)
+
+
+@pytest.mark.parametrize("bench", [ONE], indirect=True)
 async def test_a_position_beyond_the_end_of_an_input_is_refused(bench: Bench) -> None:
     await worked(bench)
     store = store_of(bench)

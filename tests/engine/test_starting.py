@@ -11,7 +11,7 @@ from streams.engine.fence import Fence
 from streams.engine.restore import StateLost
 from streams.engine.roles import Committed, Lane
 from streams.engine.settings import EngineSettings, OnStateLoss
-from streams.engine.starting import positions_to_begin
+from streams.engine.starting import Beginning, where_to_begin
 from streams.engine.stateful import StatefulRole
 from streams.tables import STATE
 
@@ -48,17 +48,28 @@ def role() -> StatefulRole:
     )
 
 
-async def begin(on_state_loss: OnStateLoss) -> dict[str, int]:
+async def begin(on_state_loss: OnStateLoss) -> Beginning:
     partition: Any = Partition(on_state_loss)
-    return await positions_to_begin(partition, role(), Fence(positions={}), False)
+    return await where_to_begin(partition, role(), Fence(positions={}), False)
 
 
 async def test_how_things_are_is_read_again_and_what_was_done_is_not_done_again() -> None:
-    positions = await begin("rebuild")
+    beginning = await begin("rebuild")
+    positions = beginning.positions
     assert positions[topics.FEEDBACK] == FEEDBACK_AT
     assert {positions[topic] for topic in topics.EVENTS} == {EVENTS_AT}
     read_again = {positions[topic] for topic in topics.CONTROL if topic != topics.FEEDBACK}
     assert read_again == {3}
+    assert beginning.read_again == dict.fromkeys(topics.CONTROL, 100)
+
+
+async def test_with_a_whole_state_only_what_was_begun_is_read_again() -> None:
+    partition: Any = Partition("refuse")
+    positions = dict.fromkeys(topics.CONTROL, 50)
+    left = {topics.PREFERENCES: 60, topics.DESTINATIONS: 50}
+    fenced = Fence(positions, read_again=left)
+    beginning = await where_to_begin(partition, role(), fenced, True)
+    assert beginning.read_again == {topics.PREFERENCES: 60}
 
 
 async def test_a_lost_state_is_refused_unless_somebody_says_otherwise() -> None:
