@@ -19,6 +19,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from streams import tables, topics
+from streams.agents import returning
 from streams.agents.burying import DETAIL_CHARACTERS_MAX, remains_of, size_of
 from streams.agents.forgetting import Forgetting
 from streams.agents.kill_switches import KillSwitches
@@ -104,20 +105,25 @@ class DecideLogic:
         result = Result(policy_version=policy.version)
         # In the order of their first record: who came first is written, and sent, first.
         entered = self._entered(batch, view, result)
+        # In stream time records have their producers' times: nobody knows what came after a lift.
+        may_return = not batch.stream_time and _has_erasures(batch)
         for some in _few(tuple(entered)):
             work = load_all(view, batch.partition, some)
             self._forgetting.mark_known(work.values(), view, batch.now_ms, result)
             for recipient_id, mine in work.items():
-                for record, what, now_ms in entered.pop(recipient_id):
+                inputs = entered.pop(recipient_id)
+                if may_return:
+                    mine.comes_back = returning.put_in_order(inputs)
+                for record, what, now_ms in inputs:
                     self._apply(mine, batch, record, what, now_ms, policy, result)
                 mine.write(result, self.codec, policy.version, batch.stream_time, self._claims)
         return result
 
     def _entered(
         self, batch: Batch, view: StateView, result: Result
-    ) -> dict[str, list[tuple[Record, Input, int]]]:
-        """By recipient: record, what it says, and the time at which to decide it (Unix ms)."""
-        entered: dict[str, list[tuple[Record, Input, int]]] = {}
+    ) -> dict[str, list[returning.Entered]]:
+        """What there is to decide, by recipient."""
+        entered: dict[str, list[returning.Entered]] = {}
         clock_ms = batch.now_ms
         for record in batch.records:
             pair = self._decode(record, batch, result)
@@ -403,6 +409,10 @@ def _few(recipients: Sequence[str]) -> Iterator[Sequence[str]]:
     """``RECIPIENTS_AT_ONCE`` at a time."""
     for start in range(0, len(recipients), RECIPIENTS_AT_ONCE):
         yield recipients[start : start + RECIPIENTS_AT_ONCE]
+
+
+def _has_erasures(batch: Batch) -> bool:
+    return any(record.topic == topics.ERASURES for record in batch.records)
 
 
 def _conditional(change: Input, record: Record, batch: Batch) -> Input:

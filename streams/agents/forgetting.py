@@ -18,11 +18,13 @@ from streams.codec import Codec, DecodeError
 from streams.core.control import address_hash
 from streams.core.erasure import state_of_forgotten
 from streams.core.model import (
+    Destination,
     Erasure,
     EventInput,
     Feedback,
     Input,
     PreferenceInput,
+    Profile,
     RecipientState,
     Source,
 )
@@ -89,8 +91,7 @@ class Forgetting:
             mine.apply(Erasure(mine.recipient_id, since_ms, entered.source), now_ms, policy)
             mine.dead_letters.clear()
         elif isinstance(entered, PreferenceInput) and entered.preferences is not None:
-            # Its topic is compacted: without a later record it would be there for ever.
-            result.outputs.append(self._no_preferences(mine.recipient_id))
+            self._take_out_preferences(mine, result)
         return True
 
     def is_owner(self, recipient_id: str, headers: Iterable[tuple[str, bytes]]) -> bool:
@@ -106,24 +107,39 @@ class Forgetting:
             result.changes[key] = None
             if mine.forgotten_since_ms is not None:
                 mine.forgotten_since_ms = None
-                mine.state = RecipientState(mine.recipient_id, mine.state.partition)
+                kept = mine.comes_back.kept if mine.comes_back is not None else Profile()
+                mine.state = RecipientState(mine.recipient_id, mine.state.partition, kept)
             return
-        destinations = mine.state.profile.destinations
+        gone = self._addresses_gone(mine, now_ms)
         mine.apply(erasure, now_ms, policy)
         self._forget(mine, erasure.at_ms)
         result.changes[key] = erasure.at_ms.to_bytes(8)
-        result.outputs.append(self._no_preferences(mine.recipient_id))
+        self._take_out_preferences(mine, result)
         owner = (OWNER, self._pseudonyms.of(mine.recipient_id))
-        for destination in destinations:
+        for destination in gone:
             claim = address_hash(destination.kind, destination.address).encode()
             where = partition_for(claim, self._partitions)
             result.outputs.append(
                 Output(topics.DESTINATION_CLAIMS, claim, None, where, headers=(owner,))
             )
 
-    def _no_preferences(self, recipient_id: str) -> Output:
-        raw = recipient_id.encode()
-        return Output(topics.PREFERENCES, raw, None, partition_for(raw, self._partitions))
+    def _addresses_gone(self, mine: RecipientWork, now_ms: int) -> tuple[Destination, ...]:
+        """Those that an erasure takes; of who comes back, the others are kept for the lift."""
+        profile, comes_back = mine.state.profile, mine.comes_back
+        if comes_back is None:
+            return profile.destinations
+        if mine.forgotten_since_ms is None:  # Else it was spared already, or there is nothing.
+            comes_back.spare(profile, now_ms)
+        kept = comes_back.kept.destinations
+        return tuple(one for one in profile.destinations if one not in kept)
+
+    def _take_out_preferences(self, mine: RecipientWork, result: Result) -> None:
+        """Its topic is compacted: without a later record they would be there for ever."""
+        if mine.comes_back is not None and mine.comes_back.has_chosen:
+            return  # There is a later record, and it holds.
+        raw = mine.recipient_id.encode()
+        where = partition_for(raw, self._partitions)
+        result.outputs.append(Output(topics.PREFERENCES, raw, None, where))
 
     def _forget(self, mine: RecipientWork, since_ms: int) -> None:
         mine.state = state_of_forgotten(mine.recipient_id, mine.state.partition, since_ms)

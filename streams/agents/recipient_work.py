@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from streams import tables, topics
+from streams.agents.returning import Return
 from streams.codec import Codec
 from streams.core import state_codec
 from streams.core.decide import decide
@@ -37,6 +38,7 @@ class RecipientWork:
         "activity_apart",
         "before",
         "claims",
+        "comes_back",
         "dead_letters",
         "decided",
         "deliveries",
@@ -65,6 +67,8 @@ class RecipientWork:
         """Nothing is known of the recipient here: the record may belong elsewhere."""
         self.forgotten_since_ms: int | None = None
         """Set for somebody who was forgotten: nothing of them is written; see forgetting.py."""
+        self.comes_back: Return | None = None
+        """Set for somebody who was forgotten and whose last word in this batch is a lift."""
         self.now_ms = 0
         self.decided: list[tuple[int, list[Entry]]] = []
         """Entries by time of decision: a record of ``decisions`` has one time."""
